@@ -1,0 +1,126 @@
+"""Exact decimals at the edges, scaled integers inside the folds, and the only place that rounds."""
+
+from collections.abc import Iterable
+from decimal import (
+    ROUND_HALF_EVEN,
+    Context,
+    Decimal,
+    DivisionByZero,
+    Inexact,
+    InvalidOperation,
+    Overflow,
+    localcontext,
+)
+from typing import Final
+
+from domain.errors import InvalidValue
+
+MAX_DIGITS: Final = 38
+"""Digits that one number may have in all: what Arrow's decimal128 and every SQL store can hold."""
+MAX_SCALE: Final = 18
+"""Digits after the point of a number that is told."""
+QUANTITY_SCALE: Final = 18
+COST_SCALE: Final = 36
+DISPLAY_SCALE: Final = 10
+
+EXACT: Final = Context(
+    prec=400,
+    rounding=ROUND_HALF_EVEN,
+    Emin=-999_999,
+    Emax=999_999,
+    traps=[InvalidOperation, DivisionByZero, Overflow, Inexact],
+)
+"""Arithmetic that fails rather than round: Python's default context rounds at 28 digits."""
+
+ZERO: Final = Decimal(0)
+_EXPECTED: Final = (
+    f"a plain decimal number of at most {MAX_DIGITS} digits, {MAX_SCALE} of them after the point"
+)
+
+
+def parse_decimal(text: str, field: str) -> Decimal:
+    """Return the number that a text holds, with the scale it was written with.
+
+    Raises InvalidValue for what is not finite, or has more than 38 digits or 18 decimals.
+    """
+    try:
+        number = EXACT.create_decimal(text.strip())
+    except (InvalidOperation, Inexact):
+        raise InvalidValue(field, text, _EXPECTED) from None
+    return check_decimal(number, field)
+
+
+def check_decimal(number: Decimal, field: str) -> Decimal:
+    """Return the number when the ledger can hold it exactly, written without an exponent.
+
+    Raises InvalidValue for what is not finite, or has more than 38 digits or 18 decimals.
+    """
+    _, digits, exponent = number.as_tuple()
+    if not isinstance(exponent, int) or exponent < -MAX_SCALE:
+        raise InvalidValue(field, number, _EXPECTED)
+    if len(digits) + max(exponent, 0) > MAX_DIGITS:
+        raise InvalidValue(field, number, _EXPECTED)
+    if exponent > 0:
+        return number.quantize(Decimal(1), context=EXACT)
+    return number
+
+
+def add(values: Iterable[Decimal]) -> Decimal:
+    """Return the exact sum."""
+    total = ZERO
+    for value in values:
+        total = EXACT.add(total, value)
+    return total
+
+
+def multiply(*factors: Decimal) -> Decimal:
+    """Return the exact product."""
+    product = Decimal(1)
+    for factor in factors:
+        product = EXACT.multiply(product, factor)
+    return product
+
+
+def normalized(number: Decimal) -> Decimal:
+    """Return the number by value alone: 1.50 and 1.5 become the same."""
+    if not number:
+        return ZERO
+    return EXACT.normalize(number)
+
+
+def to_plain(number: Decimal) -> str:
+    """Return the number in plain notation with the scale that it has; never an exponent."""
+    return format(number, "f")
+
+
+def to_scaled(number: Decimal, scale: int) -> int:
+    """Return the number as an integer count of 10**-scale; raises Inexact when it does not fit."""
+    return int(EXACT.to_integral_exact(EXACT.scaleb(number, scale)))
+
+
+def from_scaled(count: int, scale: int) -> Decimal:
+    """Return an integer count of 10**-scale as a decimal without trailing zeros."""
+    if not count:
+        return ZERO
+    number = normalized(Decimal(count).scaleb(-scale, context=EXACT))
+    exponent = number.as_tuple().exponent
+    if isinstance(exponent, int) and exponent > 0:
+        return number.quantize(Decimal(1), context=EXACT)
+    return number
+
+
+def divide_half_even(numerator: int, denominator: int) -> int:
+    """Return the quotient rounded half to even: the one rounding that the ledger does."""
+    quotient, remainder = divmod(numerator, denominator)
+    twice, size = 2 * abs(remainder), abs(denominator)
+    if twice > size or (twice == size and quotient % 2):
+        quotient += 1
+    return quotient
+
+
+def average(total: Decimal, count: Decimal) -> Decimal:
+    """Return total / count for display: ten decimals, half to even."""
+    with localcontext(EXACT) as context:
+        context.traps[Inexact] = False
+        quotient = total / count
+        return quotient.quantize(Decimal(1).scaleb(-DISPLAY_SCALE), rounding=ROUND_HALF_EVEN)

@@ -1,0 +1,172 @@
+"""Connections to PostgreSQL by psycopg 3: opened alike everywhere, their failures one error.
+
+A connection commits each statement by itself, and a transaction is always a visible
+`with connection.transaction()`, so that none stays open because somebody read something.
+"""
+
+import contextlib
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final, TypeAlias
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import TransactionStatus
+
+from infra.errors import ServerUnavailable, SettingsError
+from infra.settings import redacted
+
+Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
+
+CONNECT_TIMEOUT_S: Final = 10
+_SESSION_OPTIONS: Final = ("-c timezone=UTC", r"-c default_transaction_isolation=read\ committed")
+_SCHEMA_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+# Class 08 is a broken connection; these are a server going down, crashed, or coming up.
+_OUTAGE_STATES: Final = frozenset({"57P01", "57P02", "57P03", "57P05"})
+
+
+def connect(
+    dsn: str,
+    *,
+    schema: str | None = None,
+    read_only: bool = False,
+    application_name: str = "daybook",
+    part: str = "PostgreSQL",
+) -> Connection:
+    """Open a connection in autocommit mode, in UTC, with `schema` alone on its search path.
+
+    Transactions are READ COMMITTED, whatever the server's default: after waiting for a lock,
+    what its last holder committed is seen. With `read_only` the server refuses to write. Other
+    options in `dsn` stay in force. `part` is what the server is called in an error. Raises
+    ServerUnavailable when no session can be had, SettingsError for a `dsn` or `schema` that
+    cannot be understood.
+    """
+    try:
+        told = conninfo_to_dict(dsn)
+    except psycopg.ProgrammingError as error:
+        raise SettingsError(part, redacted(dsn), f"a connection string: {error}") from error
+    options = [str(told.get("options") or ""), *_SESSION_OPTIONS]
+    if schema is not None:
+        options.append(f"-c search_path={checked_schema(schema)}")
+    if read_only:
+        options.append("-c default_transaction_read_only=on")
+    try:
+        return psycopg.connect(
+            dsn,
+            autocommit=True,
+            application_name=application_name,
+            connect_timeout=told.get("connect_timeout") or CONNECT_TIMEOUT_S,
+            options=" ".join(options).strip(),
+        )
+    except psycopg.OperationalError as error:
+        raise _unavailable(part, error) from error
+
+
+@contextlib.contextmanager
+def reporting_outage(part: str = "PostgreSQL") -> Iterator[None]:
+    """Turn the loss of the server in the middle of work into ServerUnavailable.
+
+    Other errors pass: a full disk or a serialization failure is no outage.
+    """
+    try:
+        yield
+    except psycopg.OperationalError as error:
+        state = error.sqlstate
+        if state is None or state.startswith("08") or state in _OUTAGE_STATES:
+            raise _unavailable(part, error) from error
+        raise
+
+
+def _unavailable(part: str, error: psycopg.OperationalError) -> ServerUnavailable:
+    reason = " ".join(str(error).split())
+    if re.search(r"authentication|password|pg_hba|role .* does not exist", reason):
+        hint = "check the user and the password in its URL"
+    elif re.search(r'database ".*" does not exist', reason):
+        hint = "create the database, or check its name in the URL"
+    else:
+        hint = "check that the server runs and that its URL is right"
+    return ServerUnavailable(part, reason, hint)
+
+
+def checked_schema(name: str) -> str:
+    """Return the name of a schema that needs no quoting anywhere; else raise SettingsError."""
+    if not _SCHEMA_NAME.fullmatch(name) or name.startswith("pg_"):
+        expected = "1-63 lower case letters, digits and underscores, no digit or pg_ in front"
+        raise SettingsError("schema", name, expected)
+    return name
+
+
+def copy_rows(
+    connection: Connection,
+    table: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    *,
+    types: Sequence[str] | None = None,
+) -> int:
+    """Append rows to a table by COPY; return how many.
+
+    Without `types` the rows go as text, and the server reads each value as its column's type.
+    With `types` (`int8`, `bytea`, `numeric`, ..., one a column, exactly the columns' own) they go
+    in binary: about twice as fast where there is `bytea`, which text doubles in size, and a
+    quarter slower where there is none. Raises psycopg.Error, and then nothing was appended.
+    """
+    statement = sql.SQL("COPY {} ({}) FROM STDIN {}").format(
+        sql.Identifier(table),
+        sql.SQL(", ").join(map(sql.Identifier, columns)),
+        sql.SQL("" if types is None else "(FORMAT BINARY)"),
+    )
+    with connection.cursor() as cursor:
+        with cursor.copy(statement) as copy:
+            if types is not None:
+                copy.set_types(types)
+            for row in rows:
+                copy.write_row(row)
+        return cursor.rowcount
+
+
+@contextlib.contextmanager
+def advisory_lock(connection: Connection, name: str) -> Iterator[None]:
+    """Hold the lock called `name` for a block, waiting for it as long as it takes.
+
+    It belongs to the session: transactions inside come and go, and it ends with the connection,
+    however that ends. Taken inside a transaction it could not be given back after an error, so
+    that is refused with RuntimeError.
+    """
+    _require_idle(connection)
+    connection.execute("SELECT pg_advisory_lock(%s)", (lock_key(name),))
+    try:
+        yield
+    finally:
+        _unlock(connection, name)
+
+
+@contextlib.contextmanager
+def try_advisory_lock(connection: Connection, name: str) -> Iterator[bool]:
+    """Hold the lock called `name` for a block if nobody has it; yields whether it is held."""
+    _require_idle(connection)
+    row = connection.execute("SELECT pg_try_advisory_lock(%s)", (lock_key(name),)).fetchone()
+    held = row is not None and bool(row[0])
+    try:
+        yield held
+    finally:
+        if held:
+            _unlock(connection, name)
+
+
+def lock_key(name: str) -> int:
+    """Return the 64-bit key of a lock: the same for a name everywhere and for ever."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
+
+
+def _require_idle(connection: Connection) -> None:
+    if connection.info.transaction_status != TransactionStatus.IDLE:
+        raise RuntimeError("an advisory lock is taken outside any transaction")
+
+
+def _unlock(connection: Connection, name: str) -> None:
+    # A session that is gone has given its locks back, and an error under way is not to be hidden.
+    if not connection.closed:
+        connection.execute("SELECT pg_advisory_unlock(%s)", (lock_key(name),))

@@ -1,0 +1,1 @@
+"""Pure folds from events to the rows of read models: one folder each, and an explicit registry."""

@@ -1,0 +1,1 @@
+"""Read model: accounts and the settings they have now."""

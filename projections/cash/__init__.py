@@ -1,0 +1,1 @@
+"""Read model: cash movements, every leg of cash, and balances."""

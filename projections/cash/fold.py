@@ -1,0 +1,282 @@
+"""Fold everything that moves cash: deals, fees, cash movements, moved units, transfers."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from importlib.resources import files
+from typing import Any, Final
+
+import msgspec
+
+from domain import events, money
+from domain.deal_chains import has_effect
+from domain.decisions import Stamped
+from domain.events import CashLeg
+from domain.times import to_ns
+from projections.cash.tables import (
+    BALANCE_DAYS,
+    CASH,
+    CASH_LEGS,
+    BalanceDayRow,
+    CashLegRow,
+    CashRow,
+)
+from projections.rows import Changed, Projection, Rows, Table, Wanted
+
+_REPLACING: Final = (events.DealCorrected, events.DealBusted, events.DealTermsAmended)
+_MOVED: Final = (
+    events.PositionMoved,
+    events.TransferSent,
+    events.TransferReceived,
+    events.TransferReturned,
+)
+_HANDLES: Final = (
+    events.DealRecorded,
+    *_REPLACING,
+    events.FeesRecorded,
+    events.CashMoved,
+    events.CashReversed,
+    *_MOVED,
+    events.PositionMoveReversed,
+)
+_KEPT: Final = 200_000
+Origin = tuple[str, str, str]
+"""Account, source and source_id: what the legs of one fact share."""
+
+
+class CashFold:
+    """Fold cash movements to rows, every fact's legs to rows, and the legs to balances."""
+
+    def __init__(self, *, fresh: bool) -> None:
+        self._fresh = fresh
+        self._cash = Rows(CASH)
+        self._legs = Rows(CASH_LEGS)
+        self._balances = Rows(BALANCE_DAYS)
+        self._of_origin: dict[Origin, list[tuple[str, ...]]] = defaultdict(list)
+        self._origins_given: set[Origin] = set()
+
+    def wants(self, batch: Sequence[Stamped]) -> Sequence[Wanted]:
+        """Want what is reversed or replaced, then the balances that the batch moves."""
+        if self._fresh:
+            return ()
+        cash, origins = set(), set()
+        for one in batch:
+            event = one.event
+            if isinstance(event, events.CashReversed):
+                cash.add((one.key, event.ref_cash_id))
+            if (origin := _replaced(one)) is not None:
+                origins.add(origin)
+        wanted = [
+            Wanted(CASH, CASH.key, self._cash.unseen(cash)),
+            Wanted(CASH_LEGS, CASH_LEGS.key[:3], sorted(origins - self._origins_given)),
+        ]
+        missing = [one for one in wanted if one.values]
+        return missing or self._wants_balances(batch, origins)
+
+    def _wants_balances(self, batch: Sequence[Stamped], replaced: set[Origin]) -> Sequence[Wanted]:
+        days = {
+            (one.key, leg.currency, leg.settlement_date or "")
+            for one in batch
+            if isinstance(one.event, _HANDLES)
+            for leg in _legs_of(one)
+        }
+        for origin in replaced:
+            for key in self._of_origin.get(origin, ()):
+                row = self._legs.by_key[key]
+                days.add((row.account, row.currency, row.settlement_date or ""))
+        keys = self._balances.unseen(days)
+        return (Wanted(BALANCE_DAYS, BALANCE_DAYS.key, keys),) if keys else ()
+
+    def give(self, wanted: Wanted, rows: Iterable[tuple[Any, ...]]) -> None:
+        """Take stored rows."""
+        if wanted.table is CASH:
+            self._cash.give(wanted, rows)
+        elif wanted.table is BALANCE_DAYS:
+            self._balances.give(wanted, rows)
+        else:
+            listed = list(rows)
+            self._legs.give(wanted, listed)
+            self._origins_given.update(wanted.values)
+            for values in listed:
+                row = CashLegRow(*values)
+                self._enter(self._legs.key_of(row))
+
+    def _enter(self, key: tuple[Any, ...]) -> None:
+        known = self._of_origin[key[0], key[1], key[2]]
+        if key not in known:
+            known.append(key)
+
+    def apply(self, batch: Sequence[Stamped]) -> None:
+        """Fold a batch."""
+        for one in batch:
+            event = one.event
+            if not isinstance(event, _HANDLES):
+                continue
+            if isinstance(event, events.CashMoved):
+                self._cash.insert((one.key, event.cash_id), _cash_row(one, event))
+            elif isinstance(event, events.CashReversed):
+                self._reverse_cash(one, event)
+            if not has_effect(one.flags):
+                continue
+            if (origin := _replaced(one)) is not None:
+                self._remove(one, origin)
+            for leg in _leg_rows(one):
+                self._add(leg)
+
+    def _reverse_cash(self, one: Stamped, event: events.CashReversed) -> None:
+        row = self._cash.get(one.key, event.ref_cash_id)
+        if row is not None:
+            after = msgspec.structs.replace(row, status="reversed", changed_offset=one.offset)
+            self._cash.put((one.key, event.ref_cash_id), after)
+
+    def _remove(self, one: Stamped, origin: Origin) -> None:
+        kept = []
+        for key in self._of_origin.pop(origin, []):
+            row: CashLegRow = self._legs.by_key[key]
+            if isinstance(one.event, events.DealTermsAmended) and row.leg.startswith("fee/"):
+                kept.append(key)
+                continue
+            self._legs.delete(key)
+            self._move_balance(row, money.EXACT.minus(row.amount), one.offset)
+        if kept:
+            self._of_origin[origin] = kept
+
+    def _add(self, leg: CashLegRow) -> None:
+        key = self._legs.key_of(leg)
+        self._legs.insert(key, leg)
+        self._enter(key)
+        self._move_balance(leg, leg.amount, leg.changed_offset)
+
+    def _move_balance(self, leg: CashLegRow, amount: Any, offset: int) -> None:
+        key = (leg.account, leg.currency, leg.settlement_date or "")
+        before = self._balances.by_key.get(key)
+        total = amount if before is None else money.EXACT.add(before.amount, amount)
+        self._balances.put(key, BalanceDayRow(*key, total, offset))
+
+    def changes(self) -> Sequence[Changed]:
+        """Return the changed rows, and forget legs that are done with."""
+        changed = (self._cash.changes(), self._legs.changes(), self._balances.changes())
+        if not self._fresh and len(self._legs.by_key) > _KEPT:
+            self._cash.forget(0)
+            self._legs.forget(0)
+            self._of_origin.clear()
+            self._origins_given.clear()
+        return changed
+
+    def rows(self, table: Table) -> Iterable[Any]:
+        """Return all rows of a table."""
+        kept = {
+            CASH.name: self._cash,
+            CASH_LEGS.name: self._legs,
+            BALANCE_DAYS.name: self._balances,
+        }
+        return kept[table.name].by_key.values()
+
+
+def _replaced(one: Stamped) -> Origin | None:
+    """Return whose legs an event takes out, for good or for its own."""
+    match one.event:
+        case events.DealCorrected() | events.DealBusted() | events.DealTermsAmended():
+            return one.key, "deal", one.event.chain_id
+        case events.CashReversed():
+            return one.key, "cash", one.event.ref_cash_id
+        case events.PositionMoveReversed():
+            return one.key, "movement", one.event.ref_movement_id
+        case _:
+            return None
+
+
+def _legs_of(one: Stamped) -> tuple[CashLeg, ...]:
+    """Return the cash that an event moves, into the account positive."""
+    event = one.event
+    match event:
+        case events.DealRecorded() | events.DealTermsAmended() | events.FeesRecorded():
+            return event.legs
+        case events.CashMoved():
+            settles = event.settlement_date
+            return (CashLeg(currency=event.currency, amount=event.amount, settlement_date=settles),)
+        case events.TransferSent():
+            return tuple(msgspec.structs.replace(leg, amount=-leg.amount) for leg in event.cash)
+        case events.PositionMoved() | events.TransferReceived() | events.TransferReturned():
+            return event.cash
+        case _:
+            return ()
+
+
+def _leg_rows(one: Stamped) -> list[CashLegRow]:
+    source, source_id, prefix = _origin_of(one)
+    business_date = getattr(one.event, "trade_date", None) or getattr(
+        one.event, "booked_date", None
+    )
+    return [
+        CashLegRow(
+            account=one.key,
+            source=source,
+            source_id=source_id,
+            leg=f"{prefix}{number}",
+            currency=leg.currency,
+            amount=leg.amount,
+            business_date=business_date or one.event_time[:10],
+            settlement_date=leg.settlement_date,
+            event_time_ns=to_ns(one.event_time),
+            changed_offset=one.offset,
+        )
+        for number, leg in enumerate(_legs_of(one), 1)
+    ]
+
+
+def _origin_of(one: Stamped) -> tuple[str, str, str]:
+    """Return source, source_id and what the legs' numbers start with."""
+    event = one.event
+    match event:
+        case events.DealCorrected() | events.DealTermsAmended() | events.DealBusted():
+            return "deal", event.chain_id, ""
+        case events.DealRecorded():
+            return "deal", event.deal_id, ""
+        case events.FeesRecorded():
+            return "deal", event.chain_id, f"fee/{event.fee_id}/"
+        case events.CashMoved() | events.CashReversed():
+            return "cash", event.cash_id, ""
+        case events.PositionMoved() | events.PositionMoveReversed():
+            return "movement", event.movement_id, ""
+        case events.TransferSent():
+            return "movement", f"transfer/{event.transfer_id}/sent", ""
+        case events.TransferReceived():
+            return "movement", f"transfer/{event.transfer_id}/received", ""
+        case events.TransferReturned():
+            return "movement", f"transfer/{event.transfer_id}/returned", ""
+        case _:
+            raise AssertionError(f"{type(event).__name__} moves no cash")
+
+
+def _cash_row(one: Stamped, event: events.CashMoved) -> CashRow:
+    relates_to = event.relates_to
+    return CashRow(
+        account=one.key,
+        cash_id=event.cash_id,
+        kind=event.kind,
+        amount=event.amount,
+        currency=event.currency,
+        event_time_ns=to_ns(one.event_time),
+        booked_date=event.booked_date or one.event_time[:10],
+        settlement_date=event.settlement_date,
+        status="effective" if has_effect(one.flags) else "reversed",
+        source_kind=event.source_kind,
+        instrument=event.instrument,
+        relates_to=None if relates_to is None else msgspec.to_builtins(relates_to),
+        ids=event.ids or None,
+        seq=one.seq,
+        recorded_time_ns=to_ns(one.recorded_time),
+        flags=list(one.flags),
+        changed_offset=one.offset,
+    )
+
+
+PROJECTION: Final = Projection(
+    name="cash",
+    version=1,
+    topic="events",
+    handles=frozenset(_HANDLES),
+    tables=(CASH, CASH_LEGS, BALANCE_DAYS),
+    make=CashFold,
+    schema_sql=files("projections.cash").joinpath("schema.sql").read_text(),
+)

@@ -1,0 +1,1 @@
+"""Read model: instruments, their identifiers, portfolios and corporate actions."""

@@ -1,0 +1,1 @@
+"""Read model: orders, as their events and fills have made them."""

@@ -1,0 +1,145 @@
+"""Between stored rows and the facts, lots and positions that the folds speak of."""
+
+from collections import deque
+from collections.abc import Iterable
+
+from domain import money
+from domain.money import COST_SCALE, QUANTITY_SCALE, from_scaled, to_scaled
+from domain.times import Instant, from_ns, to_ns
+from projections.positions.facts import (
+    CashLeg,
+    Deal,
+    Fact,
+    Movement,
+    NamedLot,
+    PositionKey,
+    UnitLeg,
+)
+from projections.positions.lots import Lot, PositionState
+from projections.positions.tables import DealRow, LotRow, MovementRow, PositionRow
+
+
+def deal_key(row: DealRow) -> PositionKey:
+    """Return the position that a deal belongs to."""
+    return PositionKey(row.account, row.instrument, row.currency)
+
+
+def deal_fact(row: DealRow) -> Deal | None:
+    """Return what a deal does to its position; None where it does nothing (busted, or FX)."""
+    if row.status == "busted" or row.kind == "fx":
+        return None
+    sign = 1 if row.side == "buy" else -1
+    named = (row.details or {}).get("lots", ())
+    return Deal(
+        key=deal_key(row),
+        deal_id=row.deal_id,
+        event_time=from_ns(row.event_time_ns),
+        sequence=row.sequence,
+        seq=row.seq,
+        quantity=sign * to_scaled(row.quantity, QUANTITY_SCALE),
+        cost36=sign * to_scaled(row.cost, COST_SCALE),
+        fees36=to_scaled(row.fees, COST_SCALE) if row.fees else 0,
+        capitalise_fees=row.capitalise_fees,
+        lots=tuple(
+            NamedLot(lot, to_scaled(money.parse_decimal(quantity, "lots"), QUANTITY_SCALE))
+            for lot, quantity in named
+        ),
+        terms=(row.multiplier, row.price_unit),
+    )
+
+
+def movement_fact(legs: list[MovementRow]) -> Movement | None:
+    """Return what a movement's legs do; None where it was reversed or moves cash alone."""
+    first = legs[0]
+    units = [leg for leg in legs if leg.instrument is not None]
+    if first.status != "effective" or not units:
+        return None
+    return Movement(
+        movement_id=first.movement_id,
+        reason=first.reason,
+        event_time=from_ns(first.event_time_ns),
+        sequence=first.sequence,
+        seq=first.seq,
+        legs=tuple(_unit_leg(leg) for leg in units),
+        cash=tuple(
+            CashLeg(leg.currency, to_scaled(leg.quantity, COST_SCALE))
+            for leg in legs
+            if leg.instrument is None
+        ),
+    )
+
+
+def _unit_leg(leg: MovementRow) -> UnitLeg:
+    assert leg.instrument is not None
+    key = PositionKey(leg.account, leg.instrument, leg.currency)
+    lots = tuple(_named_lot(*lot) for lot in leg.lots or ())
+    return UnitLeg(key, to_scaled(leg.quantity, QUANTITY_SCALE), lots)
+
+
+def _named_lot(lot: str, quantity: str, opened_at: str | None, cost: str | None) -> NamedLot:
+    return NamedLot(
+        lot,
+        to_scaled(money.parse_decimal(quantity, "quantity"), QUANTITY_SCALE),
+        None if opened_at is None else Instant(opened_at),
+        None if cost is None else to_scaled(money.parse_decimal(cost, "cost"), COST_SCALE),
+    )
+
+
+def fact_keys(fact: Fact) -> tuple[PositionKey, ...]:
+    """Return the positions that a fact moves."""
+    match fact:
+        case Deal():
+            return (fact.key,)
+        case Movement():
+            return tuple(leg.key for leg in fact.legs)
+
+
+def position_state(row: PositionRow, lots: Iterable[LotRow]) -> PositionState:
+    """Return a stored position as the fold left it; `lots` are its open ones."""
+    key = PositionKey(row.account, row.instrument, row.currency)
+    return PositionState(
+        key,
+        quantity=to_scaled(row.quantity, QUANTITY_SCALE),
+        cost36=to_scaled(row.cost_basis, COST_SCALE),
+        realised36=to_scaled(row.realised_pnl, COST_SCALE),
+        fees36=to_scaled(row.fees, COST_SCALE),
+        lots=deque(_lot(key, lot) for lot in sorted(lots, key=_age)),
+        flags=set(row.flags),
+        opened=row.lots_opened,
+    )
+
+
+def _age(lot: LotRow) -> tuple[int, int]:
+    """Order lots as first in first out takes them."""
+    return lot.opened_at_ns, lot.ordinal
+
+
+def _lot(key: PositionKey, row: LotRow) -> Lot:
+    return Lot(
+        key,
+        row.lot_id,
+        row.deal_id,
+        from_ns(row.opened_at_ns),
+        to_scaled(row.quantity, QUANTITY_SCALE),
+        to_scaled(row.remaining, QUANTITY_SCALE),
+        to_scaled(row.cost, COST_SCALE),
+        row.ordinal,
+    )
+
+
+def lot_row(lot: Lot, changed_offset: int) -> LotRow:
+    """Return a lot as it is stored."""
+    account, instrument, currency = lot.key
+    return LotRow(
+        account=account,
+        instrument=instrument,
+        currency=currency,
+        ordinal=lot.ordinal,
+        lot_id=lot.lot_id,
+        deal_id=lot.deal_id,
+        opened_at_ns=to_ns(Instant(lot.opened_at)),
+        quantity=from_scaled(lot.quantity, QUANTITY_SCALE),
+        remaining=from_scaled(lot.remaining, QUANTITY_SCALE),
+        cost=from_scaled(lot.cost36, COST_SCALE),
+        changed_offset=changed_offset,
+    )

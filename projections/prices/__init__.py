@@ -1,0 +1,1 @@
+"""Read model: prices, with every revision."""

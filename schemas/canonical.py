@@ -1,0 +1,115 @@
+"""What a command says, apart from how it was said: the content that its hash is of.
+
+Canonical content is a JSON object of `data`, `event_time`, `key` and `type` (the command's name),
+names sorted in every object, no blanks, UTF-8. In `data`, fields at their default are absent, and
+a decimal is a string by value: plain notation, no zeros at the end of its decimals, zero is `0`.
+Who asked, from which file, under which command id, and what was assumed are not content: the same
+fact told again is the same fact.
+"""
+
+import hashlib
+from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal
+from functools import cache
+from typing import Any, Final, get_args, get_type_hints
+
+from msgspec import NODEFAULT, Struct, to_builtins
+from msgspec.json import Encoder
+from msgspec.structs import fields
+
+from domain.commands import Request
+
+_UNBOUNDED: Final = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[])
+_PLAIN_DIGITS: Final = 400
+_ENCODER: Final = Encoder(order="deterministic")
+
+
+class _Shape(Struct, frozen=True):
+    """What in a struct's fields has to be looked at before its content is canonical."""
+
+    decimals: tuple[str, ...]
+    defaults: tuple[tuple[str, Any], ...]
+    nested: tuple[tuple[str, "_Shape"], ...]
+
+
+def command_hash(request: Request) -> str:
+    """Return the SHA-256, in hex, of the canonical content of the command that is asked for."""
+    return hashlib.sha256(canonical_content(request)).hexdigest()
+
+
+def canonical_content(request: Request) -> bytes:
+    """Return what the hash of a command is taken of."""
+    command = request.command
+    data = to_builtins(command)
+    _make_canonical(data, _shape(type(command)))
+    return _ENCODER.encode(
+        {
+            "data": data,
+            "event_time": request.event_time,
+            "key": request.key,
+            "type": type(command).__name__,
+        }
+    )
+
+
+def _make_canonical(data: dict[str, Any], shape: _Shape) -> None:
+    """Change a struct's fields, in place, to canonical content."""
+    get = data.get
+    for name in shape.decimals:
+        text = get(name)
+        # Most numbers are canonical as they are: an integer in a few digits.
+        if text is not None and ("." in text or "E" in text or text == "-0" or len(text) > 40):
+            data[name] = _decimal_text(text)
+    for name, part in shape.nested:
+        held = get(name)
+        if isinstance(held, dict):
+            _make_canonical(held, part)
+        elif held is not None:
+            for member in held:
+                _make_canonical(member, part)
+    # msgspec leaves out what is the default itself; what only equals it is left out here.
+    for name, default in shape.defaults:
+        if name in data and data[name] == default:
+            del data[name]
+
+
+def _decimal_text(text: str) -> str:
+    """Return a decimal's text by value alone.
+
+    A number far beyond what the ledger takes stays in scientific notation, normalised, so that
+    hashing neither fails nor fills the memory.
+    """
+    if "E" not in text and len(text) <= _PLAIN_DIGITS:
+        stripped = text.rstrip("0").rstrip(".") if "." in text else text
+        return "0" if stripped == "-0" else stripped
+    number = Decimal(text)
+    if number.is_zero():
+        return "0"
+    if abs(number.adjusted()) < _PLAIN_DIGITS:
+        plain = format(number, "f")
+        return plain.rstrip("0").rstrip(".") if "." in plain else plain
+    return str(number.normalize(_UNBOUNDED))
+
+
+@cache
+def _shape(struct: type[Struct]) -> _Shape:
+    hints = get_type_hints(struct)
+    decimals: list[str] = []
+    defaults: list[tuple[str, Any]] = []
+    nested: list[tuple[str, _Shape]] = []
+    for told in fields(struct):
+        parts = _parts(hints[told.name])
+        if Decimal in parts:
+            decimals.append(told.name)
+        nested += [(told.name, _shape(part)) for part in parts if issubclass(part, Struct)]
+        if told.default is not NODEFAULT and told.default not in (None, ()):
+            default = told.default
+            text = _decimal_text(str(default)) if isinstance(default, Decimal) else default
+            defaults.append((told.name, text))
+    return _Shape(tuple(decimals), tuple(defaults), tuple(nested))
+
+
+def _parts(kind: Any) -> list[type]:
+    """Return the classes a type is made of: of `tuple[Fee, ...] | None`, Fee and NoneType."""
+    if isinstance(kind, type) and not get_args(kind):
+        return [kind]
+    return [found for part in get_args(kind) for found in _parts(part)]

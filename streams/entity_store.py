@@ -1,0 +1,260 @@
+"""The decider's index in Postgres: entities, heads of streams, and how far the log is in them.
+
+Written in the transaction that appends, so that it is never ahead of the log or behind it. It is
+disposable: one made by another FORMAT, or behind the log for whatever reason, is made again or
+brought up from the log (streams/catch_up.py).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from domain.entities import AnyEntity, Entity
+from infra.postgres import Connection, copy_rows
+from schemas.envelope import Record
+from streams.log import TOPICS, TopicPartition
+from streams.memory import ABSENT, EntityRef, PartitionWork, StreamHead
+from streams.postgres_log import TOPIC_CODES
+
+FORMAT: Final = 1
+"""Raised when entities change their meaning, or the decider what it makes of an event."""
+
+_ENCODER: Final = msgspec.msgpack.Encoder()
+_DECODER: Final = msgspec.msgpack.Decoder(AnyEntity)
+_ENTITY_COLUMNS: Final = ("topic", "partition", "key", "kind", "id", "state")
+_ENTITY_TYPES: Final = ("int2", "int2", "text", "text", "text", "bytea")
+
+
+class IndexState(Struct, frozen=True):
+    """Where a partition of the log ends, how far it is in the index, and its term there."""
+
+    next_offset: int
+    indexed_offset: int
+    format: int
+    term: int
+
+    @property
+    def is_current(self) -> bool:
+        """Tell whether the index holds the whole partition, in this program's format."""
+        return self.format == FORMAT and self.indexed_offset == self.next_offset
+
+
+def index_states(connection: Connection) -> dict[TopicPartition, IndexState]:
+    """Return the state of every partition of the log, all as of one moment."""
+    rows = connection.execute(
+        "SELECT log.topic, log.partition, log.next_offset,"
+        " coalesce(index.next_offset, 0), coalesce(index.format, %s), coalesce(index.term, 0)"
+        " FROM log_partitions log LEFT JOIN decider_checkpoints index USING (topic, partition)",
+        (FORMAT,),
+    )
+    return {(TOPICS[topic], partition): IndexState(*state) for topic, partition, *state in rows}
+
+
+def write_checkpoints(
+    connection: Connection, offsets: Mapping[TopicPartition, tuple[int, int]]
+) -> None:
+    """Write down how far partitions are in the index: the next offset, and the term."""
+    connection.execute(
+        "INSERT INTO decider_checkpoints (topic, partition, format, next_offset, term)"
+        " SELECT topic, partition, %s, next_offset, term"
+        " FROM unnest(%s::smallint[], %s::smallint[], %s::bigint[], %s::integer[])"
+        " AS told (topic, partition, next_offset, term)"
+        " ON CONFLICT (topic, partition) DO UPDATE SET format = excluded.format,"
+        " next_offset = excluded.next_offset, term = excluded.term",
+        (
+            FORMAT,
+            [TOPIC_CODES[topic] for topic, _ in offsets],
+            [partition for _, partition in offsets],
+            [next_offset for next_offset, _ in offsets.values()],
+            [term for _, term in offsets.values()],
+        ),
+    )
+
+
+def forget(connection: Connection, place: TopicPartition) -> None:
+    """Empty the index of a partition, to make it again from the log's first record."""
+    topic, partition = place
+    for table in ("decider_entities", "decider_streams", "decider_checkpoints"):
+        connection.execute(
+            f"DELETE FROM {table} WHERE topic = %s AND partition = %s".encode(),
+            (TOPIC_CODES[topic], partition),
+        )
+
+
+# --- entities ----------------------------------------------------------------------------------
+
+
+def fetch_entities(
+    connection: Connection, wanted: Sequence[tuple[TopicPartition, EntityRef]]
+) -> list[Entity | None]:
+    """Return entities in the order they are asked for, None where there is none."""
+    found: list[Entity | None] = [None] * len(wanted)
+    if not wanted:
+        return found
+    with connection.cursor(binary=True) as cursor:
+        cursor.execute(
+            "SELECT asked.ordinality, kept.state"
+            " FROM unnest(%s::smallint[], %s::text[], %s::text[], %s::text[])"
+            " WITH ORDINALITY AS asked (topic, key, kind, id, ordinality)"
+            " JOIN decider_entities kept USING (topic, key, kind, id)",
+            (
+                [TOPIC_CODES[place[0]] for place, _ in wanted],
+                [key for _, (key, _, _) in wanted],
+                [kind for _, (_, kind, _) in wanted],
+                [entity_id for _, (_, _, entity_id) in wanted],
+            ),
+        )
+        for ordinal, state in cursor:
+            found[ordinal - 1] = _DECODER.decode(state)
+    return found
+
+
+def _write_new_entities(
+    connection: Connection, entities: Iterable[tuple[TopicPartition, EntityRef, Entity]]
+) -> None:
+    """Write entities that are known not to be in the index."""
+    encode = _ENCODER.encode
+    rows = (
+        (TOPIC_CODES[topic], partition, key, kind, entity_id, encode(entity))
+        for (topic, partition), (key, kind, entity_id), entity in entities
+    )
+    copy_rows(connection, "decider_entities", _ENTITY_COLUMNS, rows, types=_ENTITY_TYPES)
+
+
+def _write_entities(
+    connection: Connection, entities: Sequence[tuple[TopicPartition, EntityRef, Entity]]
+) -> None:
+    """Write entities over those that may be in the index."""
+    encode = _ENCODER.encode
+    connection.execute(
+        "INSERT INTO decider_entities (topic, partition, key, kind, id, state)"
+        " SELECT * FROM unnest"
+        " (%s::smallint[], %s::smallint[], %s::text[], %s::text[], %s::text[], %s::bytea[])"
+        " ON CONFLICT (topic, key, kind, id) DO UPDATE SET state = excluded.state",
+        (
+            [TOPIC_CODES[place[0]] for place, _, _ in entities],
+            [place[1] for place, _, _ in entities],
+            [key for _, (key, _, _), _ in entities],
+            [kind for _, (_, kind, _), _ in entities],
+            [entity_id for _, (_, _, entity_id), _ in entities],
+            [encode(entity) for _, _, entity in entities],
+        ),
+        binary=True,
+    )
+
+
+def write_work(connection: Connection, works: Sequence[PartitionWork]) -> None:
+    """Write what was changed in partitions: entities and heads of streams.
+
+    What memory knows to be absent is copied; the rest may be there, and is written over it.
+    """
+    new: list[tuple[TopicPartition, EntityRef, Entity]] = []
+    other: list[tuple[TopicPartition, EntityRef, Entity]] = []
+    heads: list[tuple[TopicPartition, str, StreamHead]] = []
+    for work in works:
+        committed = work.memory.entities
+        for ref, entity in work.changed.items():
+            rows = new if committed.get(ref) is ABSENT else other
+            rows.append((work.place, ref, entity))
+        heads.extend((work.place, key, head) for key, head in work.heads.items())
+    if new:
+        _write_new_entities(connection, new)
+    if other:
+        _write_entities(connection, other)
+    if heads:
+        _write_heads(connection, heads)
+
+
+# --- heads of streams --------------------------------------------------------------------------
+
+
+def fetch_heads(
+    connection: Connection, streams: Sequence[tuple[TopicPartition, str]]
+) -> dict[tuple[TopicPartition, str], StreamHead]:
+    """Return the heads of those of the streams that have records."""
+    if not streams:
+        return {}
+    rows = connection.execute(
+        "SELECT topic, partition, key, seq, encode(hash, 'hex')"
+        " FROM unnest(%s::smallint[], %s::text[]) AS asked (topic, key)"
+        " JOIN decider_streams USING (topic, key)",
+        ([TOPIC_CODES[place[0]] for place, _ in streams], [key for _, key in streams]),
+    )
+    return {
+        ((TOPICS[topic], partition), key): StreamHead(seq, digest)
+        for topic, partition, key, seq, digest in rows
+    }
+
+
+def partition_heads(connection: Connection, place: TopicPartition) -> dict[str, StreamHead]:
+    """Return the heads of all streams of a partition."""
+    rows = connection.execute(
+        "SELECT key, seq, encode(hash, 'hex') FROM decider_streams"
+        " WHERE topic = %s AND partition = %s",
+        (TOPIC_CODES[place[0]], place[1]),
+    )
+    return {key: StreamHead(seq, digest) for key, seq, digest in rows}
+
+
+def _write_heads(
+    connection: Connection, heads: Sequence[tuple[TopicPartition, str, StreamHead]]
+) -> None:
+    """Write the heads of streams."""
+    connection.execute(
+        "INSERT INTO decider_streams (topic, partition, key, seq, hash)"
+        " SELECT topic, partition, key, seq, decode(hash, 'hex')"
+        " FROM unnest(%s::smallint[], %s::smallint[], %s::text[], %s::bigint[], %s::text[])"
+        " AS told (topic, partition, key, seq, hash)"
+        " ON CONFLICT (topic, key) DO UPDATE SET seq = excluded.seq, hash = excluded.hash",
+        (
+            [TOPIC_CODES[place[0]] for place, _, _ in heads],
+            [place[1] for place, _, _ in heads],
+            [key for _, key, _ in heads],
+            [head.seq for _, _, head in heads],
+            [head.hash for _, _, head in heads],
+        ),
+    )
+
+
+# --- commands and records ----------------------------------------------------------------------
+
+
+def fetch_commands(connection: Connection, refs: Sequence[bytes]) -> dict[bytes, Record]:
+    """Return, by command ref, the records that answered commands."""
+    with connection.cursor(binary=True) as cursor:
+        cursor.execute(
+            'SELECT command_ref, topic, partition, "offset", key, value'
+            " FROM unnest(%s::bytea[]) AS asked (command_ref)"
+            " JOIN log_records USING (command_ref)",
+            (list(refs),),
+        )
+        return {
+            ref: Record(TOPICS[topic], partition, offset, key, value)
+            for ref, topic, partition, offset, key, value in cursor
+        }
+
+
+def fetch_records(
+    connection: Connection, places: Sequence[tuple[TopicPartition, int]]
+) -> dict[tuple[TopicPartition, int], Record]:
+    """Return records by where they stand."""
+    with connection.cursor(binary=True) as cursor:
+        cursor.execute(
+            'SELECT topic, partition, "offset", key, value'
+            " FROM unnest(%s::smallint[], %s::smallint[], %s::bigint[])"
+            ' AS asked (topic, partition, "offset")'
+            ' JOIN log_records USING (topic, partition, "offset")',
+            (
+                [TOPIC_CODES[place[0]] for place, _ in places],
+                [place[1] for place, _ in places],
+                [offset for _, offset in places],
+            ),
+        )
+        return {
+            ((TOPICS[topic], partition), offset): Record(
+                TOPICS[topic], partition, offset, key, value
+            )
+            for topic, partition, offset, key, value in cursor
+        }

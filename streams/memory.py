@@ -1,0 +1,141 @@
+"""What a ledger keeps in memory of the decider's index: bounded, and only what was committed."""
+
+from collections.abc import Callable
+from typing import Final, Generic, Protocol, TypeVar
+
+from msgspec import Struct
+
+from domain.entities import Entity
+from schemas.envelope import GENESIS_HASH
+from streams.log import TopicPartition
+
+EntityRef = tuple[str, str, str]
+"""An entity in its partition: the stream's key, the entity's kind and id."""
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class StreamHead(Struct, frozen=True):
+    """The last valid record of a stream: its seq, and its hash in hex."""
+
+    seq: int
+    hash: str
+
+
+NO_RECORD: Final = StreamHead(0, GENESIS_HASH)
+"""The head of a stream that has no record yet."""
+
+ABSENT: Final = Entity()
+"""Kept in memory for what is known not to be in the index."""
+
+
+class Generations(Generic[K, V]):
+    """A mapping that forgets what was not used lately: two halves, the older one dropped whole.
+
+    Keeps between `size` and twice as many entries. Cheaper per use than a linked order.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._young: dict[K, V] = {}
+        self._old: dict[K, V] = {}
+
+    def get(self, key: K) -> V | None:
+        """Return what is kept under a key, and keep it longer; None where nothing is."""
+        value = self._young.get(key)
+        if value is None:
+            value = self._old.get(key)
+            if value is not None:
+                self.put(key, value)
+        return value
+
+    def put(self, key: K, value: V) -> None:
+        """Keep a value under a key."""
+        if len(self._young) >= self._size and key not in self._young:
+            self._old, self._young = self._young, {}
+        self._young[key] = value
+
+    def __contains__(self, key: K) -> bool:
+        return key in self._young or key in self._old
+
+
+class PartitionMemory:
+    """What is known of one partition's index as of `next_offset`."""
+
+    def __init__(self, next_offset: int, size: int) -> None:
+        self.next_offset = next_offset
+        self.entities: Generations[EntityRef, Entity] = Generations(size)
+        self.heads: Generations[str, StreamHead] = Generations(size)
+
+
+class Index(Protocol):
+    """The committed index, for what memory does not know."""
+
+    def fetch_entity(self, place: TopicPartition, ref: EntityRef) -> Entity | None:
+        """Return an entity, or None where there is none."""
+        ...
+
+    def fetch_head(self, place: TopicPartition, key: str) -> StreamHead:
+        """Return the head of a stream, NO_RECORD where it has none."""
+        ...
+
+
+class PartitionWork:
+    """A partition while a batch is decided: its memory, and over it what the batch has changed."""
+
+    def __init__(self, place: TopicPartition, memory: PartitionMemory, index: Index) -> None:
+        self.place = place
+        self.memory = memory
+        self.changed: dict[EntityRef, Entity] = {}
+        self.heads: dict[str, StreamHead] = {}
+        self._index = index
+
+    def entity(self, ref: EntityRef) -> Entity | None:
+        """Return an entity as the batch has left it."""
+        changed = self.changed.get(ref)
+        if changed is not None:
+            return changed
+        known = self.memory.entities.get(ref)
+        if known is None:
+            known = self.remember(ref, self._index.fetch_entity(self.place, ref))
+        return None if known is ABSENT else known
+
+    def head(self, key: str) -> StreamHead:
+        """Return the head of a stream as the batch has left it."""
+        head = self.heads.get(key) or self.memory.heads.get(key)
+        if head is None:
+            head = self._index.fetch_head(self.place, key)
+            self.memory.heads.put(key, head)
+        return head
+
+    def remember(self, ref: EntityRef, committed: Entity | None) -> Entity:
+        """Keep in memory what was fetched, ABSENT for None; return what is kept."""
+        kept = ABSENT if committed is None else committed
+        self.memory.entities.put(ref, kept)
+        return kept
+
+    def publish(self, next_offset: int) -> None:
+        """Take over into memory what was committed."""
+        for ref, entity in self.changed.items():
+            self.memory.entities.put(ref, entity)
+        for key, head in self.heads.items():
+            self.memory.heads.put(key, head)
+        self.memory.next_offset = next_offset
+
+
+class StreamView:
+    """The view of one stream that a decider gets; see `domain.decisions.View`."""
+
+    def __init__(
+        self, work: PartitionWork, key: str, instrument: Callable[[str], Entity | None] | None
+    ) -> None:
+        self._work = work
+        self._key = key
+        self._instrument = instrument
+
+    def get(self, kind: str, entity_id: str) -> Entity | None:
+        """Return an entity of the stream, or an instrument as the reference log defines it."""
+        if kind == "instrument" and self._instrument is not None:
+            return self._instrument(entity_id)
+        return self._work.entity((self._key, kind, entity_id))
