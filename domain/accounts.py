@@ -28,7 +28,7 @@ def decide_account(view: View, request: Request, command: OpenAccount | CloseAcc
                 return unknown_account(request.key)
             if account.closed:
                 return Refused("account_closed")
-            return Accepted(AccountClosed(reason=command.reason))
+            return Accepted(AccountClosed(reason=command.reason), request.flags)
 
 
 def unknown_account(account_id: str) -> Lacking:
@@ -49,7 +49,8 @@ def _open(account: Account | None, request: Request, command: OpenAccount) -> De
     }
     if not changes or (not account.assumed and set(changes) == {"from_date"}):
         return Refused("no_change")
-    return Accepted(AccountChanged(**{"from_date": told.from_date, **changes}))
+    changed = AccountChanged(**{"from_date": told.from_date, **changes})
+    return Accepted(changed, request.flags)
 
 
 def evolve_account(account: Account | None, stamped: Stamped) -> Account:

@@ -1,6 +1,6 @@
 """Cash and units that move without a deal, and their reversals."""
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -16,6 +16,9 @@ from domain.events import (
     PositionMoveReversed,
 )
 from domain.times import local_day
+
+TRANSFER_IDS: Final = "transfer/"
+"""How the ids start under which transfers stand among an account's movements."""
 
 
 def decide_cash(view: View, request: Request, content_hash: str) -> Decision:
@@ -37,6 +40,8 @@ def decide_cash(view: View, request: Request, content_hash: str) -> Decision:
             )
         case MovePosition():
             decision = _moved(view, "movement", command.movement_id, content_hash)
+            if command.movement_id.startswith(TRANSFER_IDS):
+                decision = Refused("id_reserved", {"id": command.movement_id})
             event = PositionMoved(**fields)
         case ReverseCash():
             decision = _reversed(view, "cash", command.cash_id, command.ref_cash_id, content_hash)
@@ -44,6 +49,8 @@ def decide_cash(view: View, request: Request, content_hash: str) -> Decision:
         case ReversePositionMove():
             own_id, ref_id = command.movement_id, command.ref_movement_id
             decision = _reversed(view, "movement", own_id, ref_id, content_hash)
+            if ref_id.startswith(TRANSFER_IDS):
+                decision = Refused("id_reserved", {"id": ref_id})
             event = PositionMoveReversed(**fields)
         case _:
             raise AssertionError(f"{type(command).__name__} is not a command about cash or units")
@@ -122,4 +129,11 @@ def _reversal(
         )
     else:
         after = Fact(content_hash="", offset=0, seq=0, status="waiting")
-    return [_fact(stamped, kind, own_id), (kind, ref_id, after)]
+    # What is taken back cannot be brought again by taking back its reversal.
+    own = Fact(
+        content_hash=stamped.content_hash,
+        offset=stamped.offset,
+        seq=stamped.seq,
+        status="reversed",
+    )
+    return [(kind, own_id, own), (kind, ref_id, after)]

@@ -13,6 +13,7 @@ from domain.events import (
     DealTermsAmended,
     FeesRecorded,
     LotsAssigned,
+    OrderTold,
 )
 
 Changes = list[tuple[str, str, Entity]]
@@ -48,17 +49,7 @@ def evolve_deal(view: View, stamped: Stamped) -> Changes:
 
 def _recorded(view: View, stamped: Stamped, event: DealRecorded) -> Changes:
     if not has_effect(stamped.flags):
-        chain = view.get("deal", event.deal_id)
-        assert isinstance(chain, Deal)
-        told = msgspec.structs.replace(
-            chain,
-            told=True,
-            content_hash=stamped.content_hash,
-            offset=stamped.offset,
-            seq=stamped.seq,
-            status="busted" if chain.status == "waiting" else chain.status,
-        )
-        return [("deal", event.deal_id, told)]
+        return [_told(view, stamped, event.deal_id)]
     deal = Deal(
         status="effective",
         content_hash=stamped.content_hash,
@@ -75,21 +66,61 @@ def _recorded(view: View, stamped: Stamped, event: DealRecorded) -> Changes:
     return changes
 
 
-def _corrected(view: View, stamped: Stamped, event: DealCorrected) -> Changes:
+def _told(view: View, stamped: Stamped, deal_id: str) -> tuple[str, str, Entity]:
+    """Return what is known under the id of a fact that others had named before it came."""
+    known = view.get("deal", deal_id)
+    place = {
+        "content_hash": stamped.content_hash,
+        "offset": stamped.offset,
+        "seq": stamped.seq,
+    }
+    if isinstance(known, Alias):
+        return "deal", deal_id, msgspec.structs.replace(known, **place)
+    assert isinstance(known, Deal)
+    status = "busted" if known.status == "waiting" else known.status
+    told = msgspec.structs.replace(known, told=True, status=status, **place)
+    return "deal", deal_id, told
+
+
+def _own_id(view: View, stamped: Stamped, deal_id: str, chain_id: str) -> tuple[str, str, Entity]:
+    """Return what the id of a correction or bust stands for: the chain that it is about.
+
+    Where a correction of it came first, that one's chain is what goes on under this id.
+    """
+    own = view.get("deal", deal_id)
+    if isinstance(own, Deal) and own.status == "corrected":
+        return _told(view, stamped, deal_id)
     alias = Alias(
-        target=event.chain_id,
+        target=chain_id,
         content_hash=stamped.content_hash,
         offset=stamped.offset,
         seq=stamped.seq,
     )
-    changes: Changes = [("deal", event.deal_id, alias)]
+    return "deal", deal_id, alias
+
+
+def _superseded(view: View, event: DealCorrected, chain: Deal | None) -> Changes:
+    """Return the chain whose correction was itself taken back or corrected before it came."""
+    changes = _unfill(view, chain)
+    own = view.get("deal", event.deal_id)
+    kept = chain or Deal(status="busted", told=False)
+    if isinstance(own, Deal) and own.status == "corrected":
+        moved = Alias(
+            target=event.deal_id,
+            content_hash=kept.content_hash,
+            offset=kept.offset,
+            seq=kept.seq,
+        )
+        return [("deal", event.chain_id, moved), *changes]
+    return [("deal", event.chain_id, msgspec.structs.replace(kept, status="busted")), *changes]
+
+
+def _corrected(view: View, stamped: Stamped, event: DealCorrected) -> Changes:
+    changes: Changes = [_own_id(view, stamped, event.deal_id, event.chain_id)]
     _, chain = find_chain(view, event.chain_id)
     if not has_effect(stamped.flags):
         if chain is None or chain.status != "busted":
-            kept = chain or Deal(status="busted", told=False)
-            busted = msgspec.structs.replace(kept, status="busted")
-            changes.append(("deal", event.chain_id, busted))
-            changes.extend(_unfill(view, chain))
+            changes.extend(_superseded(view, event, chain))
         return changes
     after = Deal(
         status="corrected",
@@ -115,20 +146,14 @@ def _corrected(view: View, stamped: Stamped, event: DealCorrected) -> Changes:
 
 
 def _busted(view: View, stamped: Stamped, event: DealBusted) -> Changes:
-    alias = Alias(
-        target=event.chain_id,
-        content_hash=stamped.content_hash,
-        offset=stamped.offset,
-        seq=stamped.seq,
-    )
-    changes: Changes = [("deal", event.deal_id, alias)]
+    changes: Changes = [_own_id(view, stamped, event.deal_id, event.chain_id)]
     _, chain = find_chain(view, event.chain_id)
     if chain is None:
         changes.append(("deal", event.chain_id, Deal(status="waiting", told=False)))
     elif chain.status not in ("busted", "waiting"):
-        busted = msgspec.structs.replace(chain, status="busted")
+        busted = msgspec.structs.replace(chain, status="busted", assumed=None)
         changes.append(("deal", event.chain_id, busted))
-        changes.extend(_unfill(view, chain))
+        changes.extend(_unfill(view, chain, event.told))
     return changes
 
 
@@ -143,11 +168,11 @@ def _filled(
     return "order", order_id, orders.fill_order(order, order_id, deal, stamped.event_time)
 
 
-def _unfill(view: View, chain: Deal | None) -> Changes:
+def _unfill(view: View, chain: Deal | None, told: OrderTold | None = None) -> Changes:
     if chain is None or chain.order_id is None or chain.status in ("busted", "waiting"):
         return []
     order = _order(view, chain.order_id)
     if order is None:
         return []
-    after = orders.unfill_order(order, chain.quantity, chain.price)
+    after = orders.unfill_order(order, chain.quantity, chain.price, told)
     return [("order", chain.order_id, after)]

@@ -1,6 +1,6 @@
 """Deals: recorded, corrected, busted, amended; their cost and the cash they move."""
 
-from decimal import Decimal
+from decimal import Decimal, Inexact, localcontext
 from typing import Any, Final
 
 import msgspec
@@ -26,11 +26,12 @@ from domain.events import (
     DealFields,
     DealRecorded,
     DealTermsAmended,
+    Fee,
     FeesRecorded,
     LotsAssigned,
     Terms,
 )
-from domain.orders import fill_flags, resolve_order, unfill_order
+from domain.orders import fill_flags, order_told_flags, resolve_order, unfill_order
 from domain.times import local_day
 
 WAITING: Final = "waiting"
@@ -61,13 +62,13 @@ def decide_deal(view: View, request: Request, content_hash: str) -> Decision:
         case RecordDeal():
             decision = _record(view, request, command, account, content_hash)
         case BustDeal():
-            decision = _bust(view, command, content_hash)
+            decision = _bust(view, request, command, content_hash)
         case AmendDealTerms():
-            decision = _amend(view, command)
+            decision = _amend(view, request, command)
         case RecordFees():
-            decision = _late_fees(view, command, content_hash)
+            decision = _late_fees(view, request, command, account, content_hash)
         case AssignLots():
-            decision = _assign(view, command)
+            decision = _assign(view, request, command)
         case _:
             raise AssertionError(f"{type(command).__name__} is not a command about deals")
     if account.closed and isinstance(decision, Accepted):
@@ -78,7 +79,7 @@ def decide_deal(view: View, request: Request, content_hash: str) -> Decision:
 def find_chain(view: View, deal_id: str) -> tuple[str, Deal | None]:
     """Return the id of the chain that a deal id belongs to, and the chain if it is known."""
     entity = view.get("deal", deal_id)
-    if isinstance(entity, Alias):
+    while isinstance(entity, Alias):
         deal_id = entity.target
         entity = view.get("deal", deal_id)
     return deal_id, entity if isinstance(entity, Deal) else None
@@ -112,10 +113,10 @@ def _record(
     if isinstance(booked, Lacking):
         return booked
     fields, flags = booked
-    chain = view.get("deal", command.deal_id)
-    if isinstance(chain, Deal) and not chain.told:
-        return Accepted(DealRecorded(**fields), (*flags, REVERSED_BEFORE_ARRIVAL))
-    return Accepted(DealRecorded(**fields), (*flags, *_fill_flags(view, request, fields, None)))
+    event = DealRecorded(**fields)
+    if view.get("deal", command.deal_id) is not None:
+        return Accepted(event, (*flags, REVERSED_BEFORE_ARRIVAL))
+    return Accepted(event, (*flags, *_fill_flags(view, request, event, None)))
 
 
 def _correct(
@@ -129,46 +130,58 @@ def _correct(
         return booked
     fields, flags = booked
     chain_id, chain = find_chain(view, command.ref_deal_id)
-    own = view.get("deal", command.deal_id)
+    if chain_id == command.deal_id:
+        return Refused("corrects_itself", {"id": command.deal_id})
+    event = DealCorrected(**fields, ref_deal_id=command.ref_deal_id, chain_id=chain_id)
     if chain is None:
         flags = (*flags, "unknown_deal")
     elif chain.status in ("busted", WAITING):
         flags = (*flags, REVERSED_BEFORE_ARRIVAL if chain.status == WAITING else "deal_busted")
-    if isinstance(own, Deal) and own.status == WAITING:
+    if view.get("deal", command.deal_id) is not None and NO_EFFECT.isdisjoint(flags):
         flags = (*flags, REVERSED_BEFORE_ARRIVAL)
     if NO_EFFECT.isdisjoint(flags):
-        flags = (*flags, *_fill_flags(view, request, fields, chain))
-    event = DealCorrected(**fields, ref_deal_id=command.ref_deal_id, chain_id=chain_id)
+        flags = (*flags, *_fill_flags(view, request, event, chain))
     return Accepted(event, flags)
 
 
-def _bust(view: View, command: BustDeal, content_hash: str) -> Decision:
+def _bust(view: View, request: Request, command: BustDeal, content_hash: str) -> Decision:
     known = told_before(view, "deal", command.deal_id, content_hash)
     if known is not None:
         return known
     chain_id, chain = find_chain(view, command.ref_deal_id)
-    flags: tuple[str, ...] = ()
+    if chain_id == command.deal_id:
+        return Refused("busts_itself", {"id": command.deal_id})
+    flags = request.flags
     if chain is None:
-        flags = (WAITING,)
+        flags = (*flags, WAITING)
     elif chain.status in ("busted", WAITING):
-        flags = ("deal_busted",)
+        flags = (*flags, "deal_busted")
+    elif chain.order_id is not None:
+        order = view.get("order", chain.order_id)
+        if isinstance(order, Order):
+            after = unfill_order(order, chain.quantity, chain.price, command.told)
+            flags = (*flags, *order_told_flags(after, command.told))
     return Accepted(DealBusted(**msgspec.structs.asdict(command), chain_id=chain_id), flags)
 
 
-def _amend(view: View, command: AmendDealTerms) -> Decision:
+def _amend(view: View, request: Request, command: AmendDealTerms) -> Decision:
     chain_id, chain = find_chain(view, command.deal_id)
     if chain is None or not chain.quantity:
         return Lacking("unknown_deal", f"no deal {command.deal_id!r} is known")
+    if chain.status == "busted":
+        return Refused("deal_busted", {"id": command.deal_id})
     if chain.assumed is None:
         return Refused("terms_were_told", {"id": command.deal_id})
     cost, legs, flags = cost_and_legs(chain.assumed, command.terms)
     event = DealTermsAmended(
         **msgspec.structs.asdict(command), chain_id=chain_id, cost=cost, legs=legs
     )
-    return Accepted(event, flags)
+    return Accepted(event, (*request.flags, *flags))
 
 
-def _late_fees(view: View, command: RecordFees, content_hash: str) -> Decision:
+def _late_fees(
+    view: View, request: Request, command: RecordFees, account: Account, content_hash: str
+) -> Decision:
     known = told_before(view, "fee", command.fee_id, content_hash)
     if known is not None:
         return known
@@ -181,14 +194,18 @@ def _late_fees(view: View, command: RecordFees, content_hash: str) -> Decision:
         )
         for fee in command.fees
     )
-    flags: tuple[str, ...] = () if chain is not None and chain.told else ("unknown_deal",)
-    if chain is not None and chain.status == "busted":
-        flags = ("deal_busted",)
-    event = FeesRecorded(**msgspec.structs.asdict(command), chain_id=chain_id, legs=legs)
-    return Accepted(event, flags)
+    flags = request.flags
+    if chain is None:
+        flags = (*flags, "unknown_deal")
+    elif chain.status in ("busted", WAITING):
+        flags = (*flags, "deal_busted")
+    fields: dict[str, Any] = msgspec.structs.asdict(command)
+    if command.booked_date is None:
+        fields["booked_date"] = local_day(request.event_time, account.settings.time_zone)
+    return Accepted(FeesRecorded(**fields, chain_id=chain_id, legs=legs), flags)
 
 
-def _assign(view: View, command: AssignLots) -> Decision:
+def _assign(view: View, request: Request, command: AssignLots) -> Decision:
     chain_id, chain = find_chain(view, command.deal_id)
     if chain is None or not chain.quantity:
         return Lacking("unknown_deal", f"no deal {command.deal_id!r} is known")
@@ -196,7 +213,8 @@ def _assign(view: View, command: AssignLots) -> Decision:
     if picked > chain.quantity:
         numbers = {"picked": money.to_plain(picked), "quantity": money.to_plain(chain.quantity)}
         return Refused("more_than_the_deal", numbers)
-    return Accepted(LotsAssigned(**msgspec.structs.asdict(command), chain_id=chain_id))
+    flags = (*request.flags, "deal_busted") if chain.status == "busted" else request.flags
+    return Accepted(LotsAssigned(**msgspec.structs.asdict(command), chain_id=chain_id), flags)
 
 
 def _book(
@@ -231,21 +249,20 @@ def _book(
 
 
 def _fill_flags(
-    view: View, request: Request, fields: dict[str, Any], replaced: Deal | None
+    view: View, request: Request, event: DealRecorded, replaced: Deal | None
 ) -> tuple[str, ...]:
     """Return what a person should look at in the order that a deal fills.
 
     The fill of the chain that the deal takes the place of is taken out first.
     """
-    order_id = fields["order_id"]
+    order_id = event.order_id
     if order_id is None:
         return ()
     order = view.get("order", order_id)
     known = order if isinstance(order, Order) else None
     if known is not None and replaced is not None and replaced.order_id == order_id:
         known = unfill_order(known, replaced.quantity, replaced.price)
-    assert isinstance(request.command, DealFields)
-    return fill_flags(known, order_id, request.command, request.event_time)
+    return fill_flags(known, order_id, event, request.event_time)
 
 
 def terms_of(command: RecordDeal, instrument: Instrument) -> Terms:
@@ -284,24 +301,26 @@ def cost_and_legs(
     extras = money.add((own_fees, _signed(sign, deal.accrued_interest or money.ZERO)))
     computed = None
     if deal.price is not None:
-        computed = money.multiply(deal.price, deal.quantity, terms.multiplier, terms.price_unit)
+        computed = _at_cost_scale(
+            money.multiply(deal.price, deal.quantity, terms.multiplier, terms.price_unit)
+        )
     net = deal.net
     if net is not None and computed is None and deal.gross is None and sign * net > 0:
-        net = -net
+        net = money.EXACT.minus(net)
         flags.append("net_sign_assumed")
     if deal.gross is not None:
         cost = deal.gross
         if cost < 0 and (deal.price is None or deal.price >= 0):
-            cost = -cost
+            cost = money.EXACT.minus(cost)
     elif net is not None and (computed is None or terms.cash_style == "paid"):
         cost = _signed(-sign, money.add((net, extras)))
     else:
         cost = computed if computed is not None else money.ZERO
     if computed is not None and _differs(cost, computed):
         flags.append("gross_differs")
-    own_cash = -money.add((_signed(sign, cost), extras))
+    own_cash = money.EXACT.minus(money.add((_signed(sign, cost), extras)))
     if terms.cash_style == "margined":
-        own_cash = -own_fees
+        own_cash = money.EXACT.minus(own_fees)
     elif net is not None:
         if _differs(net, own_cash):
             flags.append("net_differs")
@@ -309,8 +328,18 @@ def cost_and_legs(
     return cost, _legs(deal, terms, sign, own_cash), tuple(flags)
 
 
+def _at_cost_scale(amount: Decimal) -> Decimal:
+    """Return an amount that the ledger made, rounded half-even where it has over 36 decimals."""
+    exponent = amount.as_tuple().exponent
+    if not isinstance(exponent, int) or exponent >= -money.COST_SCALE:
+        return amount
+    with localcontext(money.EXACT) as context:
+        context.traps[Inexact] = False
+        return amount.quantize(_ONE.scaleb(-money.COST_SCALE))
+
+
 def _signed(sign: int, amount: Decimal) -> Decimal:
-    return amount if sign > 0 else -amount
+    return amount if sign > 0 else money.EXACT.minus(amount)
 
 
 def _differs(told: Decimal, computed: Decimal) -> bool:
@@ -318,31 +347,46 @@ def _differs(told: Decimal, computed: Decimal) -> bool:
     exponent = told.as_tuple().exponent
     unit = _ONE.scaleb(exponent) if isinstance(exponent, int) else _ONE
     difference = money.EXACT.subtract(told, computed)
-    return abs(difference) > max(unit, _CENT_ROUNDING)
+    return difference.copy_abs() > max(unit, _CENT_ROUNDING)
 
 
 def _legs(deal: DealFields, terms: Terms, sign: int, own_cash: Decimal) -> tuple[CashLeg, ...]:
+    """Return the legs of a deal: its cash, and beside it the fees that are settled apart."""
+    settles = deal.settlement_date
+    in_cash = _has_settlement(deal)
+    apart = [
+        fee
+        for fee in deal.fees
+        if fee.amount and (fee.currency != deal.currency or _settled_apart(fee, deal))
+    ]
+    own_apart = money.add(fee.amount for fee in apart if fee.currency == deal.currency)
     legs: list[CashLeg] = []
     if terms.base_currency is not None:
-        legs.append(
-            CashLeg(
-                currency=terms.base_currency,
-                amount=_signed(sign, deal.quantity),
-                settlement_date=deal.settlement_date,
-            )
-        )
-    currency, amount = deal.currency, own_cash
-    if deal.settlement_currency is not None and deal.settlement_amount is not None:
-        currency, amount = deal.settlement_currency, _signed(-sign, abs(deal.settlement_amount))
+        amount = _signed(sign, deal.quantity)
+        legs.append(CashLeg(currency=terms.base_currency, amount=amount, settlement_date=settles))
+    currency, amount = deal.currency, money.EXACT.add(own_cash, own_apart)
+    if in_cash and deal.settlement_amount is not None:
+        currency = deal.settlement_currency or currency
+        size = deal.settlement_amount.copy_abs()
+        amount = _signed(1 if own_cash > 0 or (not own_cash and sign < 0) else -1, size)
     if amount:
-        legs.append(CashLeg(currency=currency, amount=amount, settlement_date=deal.settlement_date))
+        legs.append(CashLeg(currency=currency, amount=amount, settlement_date=settles))
     legs.extend(
         CashLeg(
             currency=fee.currency,
-            amount=-fee.amount,
-            settlement_date=fee.settlement_date or deal.settlement_date,
+            amount=money.EXACT.minus(fee.amount),
+            settlement_date=fee.settlement_date or settles,
         )
-        for fee in deal.fees
-        if fee.currency != deal.currency and fee.amount
+        for fee in apart
     )
     return tuple(legs)
+
+
+def _has_settlement(deal: DealFields) -> bool:
+    return deal.settlement_currency is not None and deal.settlement_amount is not None
+
+
+def _settled_apart(fee: Fee, deal: DealFields) -> bool:
+    """Tell whether a fee in the deal's currency has a leg of its own: it settles another day."""
+    settles = fee.settlement_date
+    return settles not in (None, deal.settlement_date) and not _has_settlement(deal)

@@ -76,6 +76,7 @@ DUPLICATE_ORDER: Final = "duplicate_order"
 FILL_DIFFERS: Final = "fill_differs"
 """Flag of a fill of another instrument or side than its order's."""
 
+_OF_REPORTS: Final = frozenset(("ExecID", "SecondaryExecID"))
 _MOST_IDS: Final = 64
 _MOST_REQUESTS: Final = 64
 _FINISHED: Final = frozenset(("canceled", "expired", "rejected"))
@@ -185,9 +186,10 @@ def _shown(
 
 def _with_ids(order: Order, event: Report) -> Order:
     cl_ord_ids = (("ClOrdID", value) for value in (event.orig_cl_ord_id, event.cl_ord_id) if value)
+    told = ((scheme, value) for scheme, value in event.ids.items() if scheme not in _OF_REPORTS)
     return replace(
         order,
-        ids=_merge_ids(order.ids, (*event.ids.items(), *cl_ord_ids)),
+        ids=_merge_ids(order.ids, (*told, *cl_ord_ids)),
         cl_ord_id=order.cl_ord_id or event.orig_cl_ord_id or event.cl_ord_id,
     )
 

@@ -132,7 +132,7 @@ def _place(view: View, request: Request, command: PlaceOrder, content_hash: str)
     if assumed:
         order_id, order = resolve_order(view, command.order_id, command.ids)
     if order is not None and order.content_hash:
-        if assumed or order.content_hash == content_hash:
+        if assumed or (order.content_hash == content_hash and not order.assumed):
             return Known(order.offset, order.seq)
         if not order.assumed:
             return Refused("conflict", {"first_offset": str(order.offset), "id": order_id})

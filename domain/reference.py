@@ -73,6 +73,9 @@ def _about_action(
     view: View, own_id: str, ref_id: str, event: Event, content_hash: str
 ) -> Decision:
     decision = _named(view, "action", own_id, content_hash, event)
+    told_before = isinstance(decision, Accepted) and view.get("action", own_id) is not None
+    if told_before and own_id != ref_id:
+        return Refused("conflict", {"id": own_id})
     if isinstance(decision, Accepted) and view.get("action", ref_id) is None:
         return Accepted(event, ("unknown_action",))
     return decision

@@ -12,6 +12,7 @@ from domain.commands import ReceiveTransfer, Request, ReturnTransfer, SendTransf
 from domain.decisions import Accepted, Decision, Known, Lacking, Refused, Stamped, View
 from domain.entities import Entity, Transfer
 from domain.events import TransferReceived, TransferReturned, TransferSent
+from domain.money import to_plain
 
 
 def decide_transfer(view: View, request: Request, content_hash: str) -> Decision:
@@ -31,7 +32,7 @@ def decide_transfer(view: View, request: Request, content_hash: str) -> Decision
             refusal = Refused("account_closed") if account.closed else None
             event = TransferReceived(**fields)
         case ReturnTransfer():
-            return _return(view, command, TransferReturned(**fields))
+            return _return(view, request, command, TransferReturned(**fields))
         case _:
             raise AssertionError(f"{type(command).__name__} is not a command about transfers")
     transfer = view.get("transfer", command.transfer_id)
@@ -49,10 +50,12 @@ def _refuse_send(account_id: str, command: SendTransfer) -> Refused | None:
         return Refused("empty_transfer")
     amounts = [leg.amount for leg in command.cash] + [leg.quantity for leg in command.legs]
     smallest = min(amounts)
-    return Refused("not_positive", {"amount": str(smallest)}) if smallest <= 0 else None
+    return Refused("not_positive", {"amount": to_plain(smallest)}) if smallest <= 0 else None
 
 
-def _return(view: View, command: ReturnTransfer, event: TransferReturned) -> Decision:
+def _return(
+    view: View, request: Request, command: ReturnTransfer, event: TransferReturned
+) -> Decision:
     transfer = view.get("transfer", command.transfer_id)
     if not isinstance(transfer, Transfer):
         return Lacking("unknown_transfer", f"no transfer {command.transfer_id!r} was sent")
@@ -60,7 +63,7 @@ def _return(view: View, command: ReturnTransfer, event: TransferReturned) -> Dec
         return Known(transfer.offset, transfer.seq)
     if transfer.status != "sent":
         return Refused("not_sent_from_here", {"status": transfer.status})
-    return Accepted(event)
+    return Accepted(event, request.flags)
 
 
 def evolve_transfer(stamped: Stamped) -> list[tuple[str, str, Entity]]:

@@ -21,6 +21,8 @@ from domain.commands import Request
 _UNBOUNDED: Final = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[])
 _PLAIN_DIGITS: Final = 400
 _ENCODER: Final = Encoder(order="deterministic")
+_NOT_CONTENT: Final = ("note_id", "note_digest")
+"""Where a note is kept, under a salt of its own each time: the same fact may be told again."""
 
 
 class _Shape(Struct, frozen=True):
@@ -40,6 +42,8 @@ def canonical_content(request: Request) -> bytes:
     """Return what the hash of a command is taken of."""
     command = request.command
     data = to_builtins(command)
+    for name in _NOT_CONTENT:
+        data.pop(name, None)
     _make_canonical(data, _shape(type(command)))
     return _ENCODER.encode(
         {

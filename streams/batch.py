@@ -228,8 +228,8 @@ class Batch:
         return entity
 
     def _basis(self) -> dict[str, str]:
-        read = sorted(self._read.items())
-        return {"reference": ",".join(f"{partition}:{offset}" for partition, offset in read)}
+        read = [f"{partition}:{offset}" for partition, offset in sorted(self._read.items())]
+        return {"reference": read[0] if len(read) == 1 else ",".join(read)}
 
     def _instant(self, time_ns: int) -> Instant:
         """Return the Instant of a time; most fall in the same second as the one before."""

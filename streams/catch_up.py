@@ -56,7 +56,8 @@ def catch_up(
         indexed = entity_store.index_states(connection)[place]
         if indexed.is_current:
             return
-        if indexed.format != entity_store.FORMAT:
+        if indexed.format != entity_store.FORMAT or indexed.indexed_offset == 0:
+            # From the start only with nothing left over: old heads would make all records void.
             entity_store.forget(connection, place)
             indexed = entity_store.index_states(connection)[place]
         state = _reading_from(log, connection, place, indexed)

@@ -14,6 +14,7 @@ from msgspec import Struct
 from domain.entities import AnyEntity, Entity
 from infra.postgres import Connection, copy_rows
 from schemas.envelope import Record
+from streams.arrays import bytes_array, text_array
 from streams.log import TOPICS, TopicPartition
 from streams.memory import ABSENT, EntityRef, PartitionWork, StreamHead
 from streams.postgres_log import TOPIC_CODES
@@ -101,9 +102,9 @@ def fetch_entities(
             " JOIN decider_entities kept USING (topic, key, kind, id)",
             (
                 [TOPIC_CODES[place[0]] for place, _ in wanted],
-                [key for _, (key, _, _) in wanted],
-                [kind for _, (_, kind, _) in wanted],
-                [entity_id for _, (_, _, entity_id) in wanted],
+                text_array(key for _, (key, _, _) in wanted),
+                text_array(kind for _, (_, kind, _) in wanted),
+                text_array(entity_id for _, (_, _, entity_id) in wanted),
             ),
         )
         for ordinal, state in cursor:
@@ -136,12 +137,11 @@ def _write_entities(
         (
             [TOPIC_CODES[place[0]] for place, _, _ in entities],
             [place[1] for place, _, _ in entities],
-            [key for _, (key, _, _), _ in entities],
-            [kind for _, (_, kind, _), _ in entities],
-            [entity_id for _, (_, _, entity_id), _ in entities],
-            [encode(entity) for _, _, entity in entities],
+            text_array(key for _, (key, _, _), _ in entities),
+            text_array(kind for _, (_, kind, _), _ in entities),
+            text_array(entity_id for _, (_, _, entity_id), _ in entities),
+            bytes_array(encode(entity) for _, _, entity in entities),
         ),
-        binary=True,
     )
 
 
@@ -180,7 +180,7 @@ def fetch_heads(
         "SELECT topic, partition, key, seq, encode(hash, 'hex')"
         " FROM unnest(%s::smallint[], %s::text[]) AS asked (topic, key)"
         " JOIN decider_streams USING (topic, key)",
-        ([TOPIC_CODES[place[0]] for place, _ in streams], [key for _, key in streams]),
+        ([TOPIC_CODES[place[0]] for place, _ in streams], text_array(key for _, key in streams)),
     )
     return {
         ((TOPICS[topic], partition), key): StreamHead(seq, digest)
@@ -211,9 +211,9 @@ def _write_heads(
         (
             [TOPIC_CODES[place[0]] for place, _, _ in heads],
             [place[1] for place, _, _ in heads],
-            [key for _, key, _ in heads],
+            text_array(key for _, key, _ in heads),
             [head.seq for _, _, head in heads],
-            [head.hash for _, _, head in heads],
+            text_array(head.hash for _, _, head in heads),
         ),
     )
 
@@ -228,7 +228,7 @@ def fetch_commands(connection: Connection, refs: Sequence[bytes]) -> dict[bytes,
             'SELECT command_ref, topic, partition, "offset", key, value'
             " FROM unnest(%s::bytea[]) AS asked (command_ref)"
             " JOIN log_records USING (command_ref)",
-            (list(refs),),
+            (bytes_array(refs),),
         )
         return {
             ref: Record(TOPICS[topic], partition, offset, key, value)

@@ -6,9 +6,11 @@ each command in turn, sends the records while it decides, writes the index and c
 fails before the commit leaves nothing behind; memory takes over only what was committed.
 """
 
+import contextlib
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from importlib import metadata
 from typing import Final
@@ -87,6 +89,21 @@ class Ledger:
         for connection in (self._writer, self._reader):
             if connection is not None:
                 connection.close()
+
+    @contextlib.contextmanager
+    def rehearsal(self) -> Iterator[None]:
+        """Answer what is submitted in a block as ever, and then record nothing of it.
+
+        What is answered is remembered whole until then: for one who asks "what if".
+        """
+        memory_size, self._memory_size = self._memory_size, sys.maxsize
+        try:
+            with self._connection_to_write().transaction(force_rollback=True):
+                self._memories.clear()
+                yield
+        finally:
+            self._memory_size = memory_size
+            self._memories.clear()
 
     def submit(self, requests: Sequence[Request]) -> list[Answer]:
         """Decide commands in order, and return their answers in that order, each durable.

@@ -43,6 +43,10 @@ class LogError(Exception):
     """The log cannot be read or written as asked."""
 
 
+class CommandTaken(LogError):  # noqa: N818 - an append refused, named by why
+    """A record that answers the same command of the same stream is in the log already."""
+
+
 class LogHalted(LogError):  # noqa: N818 - a reader's standstill, as the design names it
     """A record that no one can decode, or whose chain breaks, stops every reader of a partition."""
 
@@ -65,7 +69,11 @@ class Log(Protocol):
     partitions: int
 
     def append(self, topic: Topic, partition: int, drafts: Sequence[Draft]) -> int:
-        """Append records, all or none, and return the first one's offset once they are durable."""
+        """Append records, all or none, and return the first one's offset once they are durable.
+
+        Raises CommandTaken when a command ref is in the log already, and LogError for a partition
+        that is not there or a recorded time before the last one's.
+        """
         ...
 
     def heads(self, topic: Topic) -> list[int]:

@@ -93,10 +93,7 @@ class PartitionWork:
 
     def entity(self, ref: EntityRef) -> Entity | None:
         """Return an entity as the batch has left it."""
-        changed = self.changed.get(ref)
-        if changed is not None:
-            return changed
-        known = self.memory.entities.get(ref)
+        known = self.changed.get(ref) or self.memory.entities.get(ref)
         if known is None:
             known = self.remember(ref, self._index.fetch_entity(self.place, ref))
         return None if known is ABSENT else known
@@ -127,10 +124,12 @@ class PartitionWork:
 class StreamView:
     """The view of one stream that a decider gets; see `domain.decisions.View`."""
 
+    __slots__ = ("_entity", "_instrument", "_key")
+
     def __init__(
         self, work: PartitionWork, key: str, instrument: Callable[[str], Entity | None] | None
     ) -> None:
-        self._work = work
+        self._entity = work.entity
         self._key = key
         self._instrument = instrument
 
@@ -138,4 +137,4 @@ class StreamView:
         """Return an entity of the stream, or an instrument as the reference log defines it."""
         if kind == "instrument" and self._instrument is not None:
             return self._instrument(entity_id)
-        return self._work.entity((self._key, kind, entity_id))
+        return self._entity((self._key, kind, entity_id))

@@ -75,7 +75,18 @@ CREATE TABLE decider_entities (
 ) WITH (fillfactor = 90);
 """
 
+_TRANSFERS: Final = """
+CREATE TABLE transfers_settled (
+    key text NOT NULL,
+    id text NOT NULL,
+    PRIMARY KEY (key, id)
+);
+CREATE INDEX decider_entities_transfers ON decider_entities (key, id)
+    WHERE topic = 0 AND kind = 'transfer';
+"""
+
 MIGRATIONS: Final = (
     Migration(1, "log", _LOG),
     Migration(2, "decider", _DECIDER),
+    Migration(3, "transfers", _TRANSFERS),
 )

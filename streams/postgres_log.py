@@ -5,11 +5,13 @@ given under that lock, so that no reader can see n + 1 before n, and several pro
 """
 
 import hashlib
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, Self
 
 import msgspec
+import psycopg
 import uuid_utils
 from msgspec import Struct
 
@@ -20,7 +22,16 @@ from infra import migrations, postgres
 from infra.postgres import Connection
 from schemas import codec
 from schemas.envelope import Envelope, Record
-from streams.log import PARTITIONS, TOPICS, Draft, LogError, TopicPartition, command_ref
+from streams.arrays import register_arrays
+from streams.log import (
+    PARTITIONS,
+    TOPICS,
+    CommandTaken,
+    Draft,
+    LogError,
+    TopicPartition,
+    command_ref,
+)
 from streams.migrations import MIGRATIONS, OWNER
 
 TOPIC_CODES: Final[dict[Topic, int]] = {"events": 0, "prices": 1, "reference": 2}
@@ -91,6 +102,8 @@ class PostgresLog:
         self.schema = schema
         self._dsn = dsn
         self._reader: Connection | None = None
+        self._writer: Connection | None = None
+        self._turn = threading.Lock()
 
     @classmethod
     def open(
@@ -122,12 +135,15 @@ class PostgresLog:
 
     def connect(self) -> Connection:
         """Return a new connection to the log's schema, for its writer to own."""
-        return postgres.connect(self._dsn, schema=self.schema, part="the log")
+        connection = postgres.connect(self._dsn, schema=self.schema, part="the log")
+        register_arrays(connection)
+        return connection
 
     def close(self) -> None:
-        """Close the connection that reads."""
-        if self._reader is not None:
-            self._reader.close()
+        """Close the connections that are open; using the log again opens them again."""
+        for connection in (self._reader, self._writer):
+            if connection is not None:
+                connection.close()
 
     # --- reading ---------------------------------------------------------------------------------
 
@@ -212,14 +228,19 @@ class PostgresLog:
     # --- writing ---------------------------------------------------------------------------------
 
     def append(self, topic: Topic, partition: int, drafts: Sequence[Draft]) -> int:
-        """Append records, all or none, and return the first one's offset once they are durable."""
-        connection = self.connect()
-        try:
-            with connection.transaction():
-                tail = lock(connection, [(topic, partition)])[topic, partition]
-                append_locked(connection, topic, partition, tail, drafts)
-        finally:
-            connection.close()
+        """Append records, all or none, and return the first one's offset once they are durable.
+
+        Raises CommandTaken and LogError as every log does.
+        """
+        with self._turn, postgres.reporting_outage("the log"):
+            if self._writer is None or self._writer.closed:
+                self._writer = self.connect()
+            try:
+                with self._writer.transaction():
+                    tail = lock(self._writer, [(topic, partition)])[topic, partition]
+                    append_locked(self._writer, topic, partition, tail, drafts)
+            except psycopg.errors.UniqueViolation as error:
+                raise CommandTaken(f"{topic}/{partition}: {error.diag.message_detail}") from error
         return tail.next_offset
 
 

@@ -8,7 +8,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 from decimal import Decimal
-from functools import lru_cache
+from functools import partial
 from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
 from msgspec import Struct
@@ -22,12 +22,13 @@ from domain.times import Day, Instant, TimePrecision
 Parser = Callable[[str, str], Any]
 
 _NUMBER: Final = re.compile(r"\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,9})?\s*", re.ASCII)
+_USUAL_NUMBER: Final = re.compile(r"-?\d{1,20}(?:\.\d{1,18})?", re.ASCII)
 _LONGEST_NUMBER: Final = 128
 _EXPECTED_NUMBER: Final = (
     "a plain decimal number such as -1234.50, of at most 38 digits, 18 of them after the point"
 )
 _UTC_TIME: Final = re.compile(
-    r"(\d{4}-\d\d-\d\d)[T ]((?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d)(?:\.(\d{1,9}))?Z", re.ASCII
+    r"\d{4}-\d\d-\d\d[T ](?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,9})?Z", re.ASCII
 )
 _LONGEST_TIME: Final = 64
 _EXPECTED_TIME: Final = (
@@ -48,6 +49,8 @@ class Moment(Struct, frozen=True):
 
 def number(text: str, field: str) -> Decimal:
     """Return a number at the scale it is written with."""
+    if _USUAL_NUMBER.fullmatch(text) is not None:
+        return Decimal(text)
     try:
         if len(text) <= _LONGEST_NUMBER and _NUMBER.fullmatch(text) is not None:
             return parse_decimal(text, field)
@@ -58,7 +61,7 @@ def number(text: str, field: str) -> Decimal:
 
 def positive(text: str, field: str) -> Decimal:
     """Return a number above zero."""
-    value = _number(text, field)
+    value = number(text, field)
     if value <= 0:
         raise InvalidValue(field, text, "a number above zero")
     return value
@@ -66,7 +69,7 @@ def positive(text: str, field: str) -> Decimal:
 
 def nonzero(text: str, field: str) -> Decimal:
     """Return a number of either sign that is not zero."""
-    value = _number(text, field)
+    value = number(text, field)
     if not value:
         raise InvalidValue(field, text, "a number other than zero")
     return value
@@ -74,7 +77,7 @@ def nonzero(text: str, field: str) -> Decimal:
 
 def fraction(text: str, field: str) -> Decimal:
     """Return a number from 0 to 1."""
-    value = _number(text, field)
+    value = number(text, field)
     if not 0 <= value <= 1:
         raise InvalidValue(field, text, "a number from 0 to 1")
     return value
@@ -150,20 +153,6 @@ def one_of(literal: Any) -> Parser:
     return choice
 
 
-def moment_in(zone_name: str | None) -> Parser:
-    """Return the parser of times; those without a zone are in `zone_name`, an error if None."""
-
-    def moment(text: str, field: str) -> Moment:
-        told = _UTC_TIME.fullmatch(text)
-        if told is not None:
-            date, clock, digits = told.groups("")
-            instant = Instant(f"{_day(date, field)}T{clock}.{digits:0<9}Z")
-            return Moment(instant, None, _PRECISIONS[(len(digits) + 2) // 3])
-        return _uncommon_moment(text, field, zone_name)
-
-    return moment
-
-
 def _uncommon_moment(text: str, field: str, zone_name: str | None) -> Moment:
     if len(text) > _LONGEST_TIME:
         raise InvalidValue(field, text, _EXPECTED_TIME)
@@ -184,40 +173,75 @@ def _zoned_moment(text: str, field: str) -> Moment:
     return _uncommon_moment(text, field, None)
 
 
-# A file repeats its accounts, prices, dates. What is kept is short: ids of at most 128 characters.
-_number = lru_cache(maxsize=65536)(number)
-_positive = lru_cache(maxsize=65536)(positive)
-_nonzero = lru_cache(maxsize=65536)(nonzero)
-_day = lru_cache(maxsize=4096)(day)
-_name = lru_cache(maxsize=65536)(identifiers.check_id)
-
 Id = Annotated[str, identifiers.check_id]
 """An id that is another in each row."""
-Name = Annotated[str, _name]
+Name = Annotated[str, identifiers.check_id, "shared"]
 """An id that rows share."""
-Number = Annotated[Decimal, _number]
-Positive = Annotated[Decimal, _positive]
-Nonzero = Annotated[Decimal, _nonzero]
+Number = Annotated[Decimal, number, "shared"]
+Positive = Annotated[Decimal, positive, "shared"]
+Nonzero = Annotated[Decimal, nonzero, "shared"]
 Fraction = Annotated[Decimal, fraction]
-Currency = Annotated[str, currencies.check_currency]
-PriceCurrency = Annotated[str, price_currency]
-Date = Annotated[Day, _day]
+Currency = Annotated[str, currencies.check_currency, "shared"]
+PriceCurrency = Annotated[str, price_currency, "shared"]
+Date = Annotated[Day, day, "shared"]
 Time = Annotated[Moment, _zoned_moment]
 Zone = Annotated[str, time_zone]
-Tags = Annotated[tuple[str, ...], tags]
+Tags = Annotated[tuple[str, ...], tags, "shared"]
 Lots = Annotated[tuple[LotPick, ...], lots]
 Note = Annotated[str, note]
 
 
-def parser_of(annotation: Any, zone_name: str | None) -> Parser:
-    """Return the parser that a row's field is annotated with, alone or beside None.
+class _Shared(dict[str, Any]):
+    """The values of a column that repeats itself, each parsed once; it forgets all when full.
+
+    It is a dictionary because reading one is a third of the cost of calling a cached function.
+    """
+
+    def __init__(self, parse: Parser, column: str) -> None:
+        super().__init__()
+        self._parse = parse
+        self._column = column
+
+    def __missing__(self, text: str) -> Any:
+        value = self._parse(text, self._column)
+        if len(text) <= _LONGEST_SHARED:
+            if len(self) == _MOST_SHARED:
+                self.clear()
+            self[text] = value
+        return value
+
+
+_MOST_SHARED: Final = 65536
+_LONGEST_SHARED: Final = 128
+
+
+def _moment_in(zone_name: str | None, column: str) -> Callable[[str], Moment]:
+    """Return the parser of a column of times; the usual form of RFC 3339 takes the short way."""
+    days = _Shared(day, column)
+
+    def moment(text: str) -> Moment:
+        if _UTC_TIME.fullmatch(text) is None:
+            return _uncommon_moment(text, column, zone_name)
+        digits = text[20:-1]
+        instant = Instant(f"{days[text[:10]]}T{text[11:19]}.{digits:0<9}Z")
+        return Moment(instant, None, _PRECISIONS[(len(digits) + 2) // 3])
+
+    return moment
+
+
+def cell_parser(annotation: Any, column: str, zone_name: str | None) -> Callable[[str], Any]:
+    """Return the parser of a column, by what its field in the row is annotated with.
 
     Fields of a Literal type take its values; times without a zone are read in `zone_name`.
     """
     for part in (annotation, *get_args(annotation)):
         if get_origin(part) is Literal:
-            return one_of(part)
+            return _Shared(one_of(part), column).__getitem__
         if get_origin(part) is Annotated:
-            parser: Parser = part.__metadata__[0]
-            return moment_in(zone_name) if parser is _zoned_moment else parser
+            parse, *shared = part.__metadata__
+            if shared:
+                return _Shared(parse, column).__getitem__
+            if parse is _zoned_moment:
+                return _moment_in(zone_name, column)
+            return partial(parse, field=column)
     raise TypeError(f"{annotation} does not say how a cell is read")

@@ -106,10 +106,10 @@ def traded(row: Row) -> Named:
     return found
 
 
-def pair(base: str, quote: str) -> tuple[str, Defines]:
+def pair(base: str, quote: str, conid: str | None = None) -> tuple[str, Defines]:
     """Return the instrument of an exchange rate, and its definition."""
     instrument = f"{base}/{quote}"
-    terms = DefineInstrument(kind="fx", currency=quote, symbol=f"{base}.{quote}")
+    terms = DefineInstrument(kind="fx", currency=quote, symbol=f"{base}.{quote}", conid=conid)
     return instrument, ((instrument, terms),)
 
 
@@ -121,7 +121,7 @@ def _pair(row: Row, identifiers: dict[str, str]) -> Named:
     base, quote = (check_currency(code, "symbol") for code in match.groups())
     if row.currency() != quote:
         raise InvalidValue("currency", row.currency(), f"{quote}, the second of {symbol}")
-    instrument, defines = pair(base, quote)
+    instrument, defines = pair(base, quote, identifiers.get("conid"))
     return Named(instrument, "fx", identifiers, defines)
 
 

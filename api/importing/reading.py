@@ -2,7 +2,7 @@
 
 from decimal import Decimal
 from functools import lru_cache
-from typing import Final, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import fields
@@ -30,8 +30,9 @@ Owner = Literal["account", "instrument"]
 class Reading:
     """One pass over one file of one kind of table."""
 
-    def __init__(self, kind: str, options: Options) -> None:
+    def __init__(self, kind: str, options: Options, as_told: tuple[str, ...] = ()) -> None:
         self.options = options
+        self._as_told = as_told
         self._kind = kind
         self._ordinals = Ordinals()
         self._currencies: dict[str, str] = {}
@@ -55,6 +56,10 @@ class Reading:
             source=Source(digest=self.options.digest, line=line),
         )
         return Fact(line, identified(request), opens, defines, note)
+
+    def as_told(self, row: Struct) -> dict[str, Any]:
+        """Return what a row tells in the columns that are there and are taken over as they are."""
+        return {name: value for name in self._as_told if (value := getattr(row, name)) is not None}
 
     def id_of(self, row: Struct, told: str | None, id_field: str) -> str:
         """Return the id that a row tells, else one of its content and ordinal.

@@ -13,7 +13,7 @@ from domain.errors import InvalidValue
 from domain.events import CashKind, CashLeg, LotTold, MovementReason, Relation, UnitLeg
 
 
-class CashRow(Struct, kw_only=True):
+class CashRow(Struct, kw_only=True, gc=False):
     """Cash that moved, into the account positive, or that an earlier movement is taken back."""
 
     account: cells.Name
@@ -32,7 +32,7 @@ class CashRow(Struct, kw_only=True):
     ref_cash_id: cells.Id | None = None
 
 
-class MovementRow(Struct, kw_only=True):
+class MovementRow(Struct, kw_only=True, gc=False):
     """One leg of a movement: units of an instrument, or an amount of a currency."""
 
     account: cells.Name

@@ -18,7 +18,7 @@ from domain.events import CorporateActionKind, CorporateActionOption
 from domain.times import start_of_day
 
 
-class ActionRow(Struct, kw_only=True):
+class ActionRow(Struct, kw_only=True, gc=False):
     """One option of a corporate action, or a corporate action that has but one."""
 
     instrument: cells.Name

@@ -17,7 +17,15 @@ _KINDS_OF_CASH: Final = frozenset(get_args(CashKind)) - {"fee", "tax", "borrow_f
 """Kinds that no fee is of: a file of cash may have the very columns of a file of fees."""
 
 
-class OrderRow(Struct, kw_only=True):
+DEAL_AS_TOLD: Final = (
+    *("price", "gross", "net", "accrued_interest", "order_id", "kind", "multiplier"),
+    *("settlement_date", "settlement_currency", "settlement_amount", "effect", "short", "lots"),
+    *("venue", "broker", "trader", "strategy", "tags"),
+)
+"""Columns of a deal that its command takes over as they are."""
+
+
+class OrderRow(Struct, kw_only=True, gc=False):
     """An order as it was entered."""
 
     account: cells.Name
@@ -37,7 +45,7 @@ class OrderRow(Struct, kw_only=True):
     tags: cells.Tags = ()
 
 
-class DealRow(Struct, kw_only=True):
+class DealRow(Struct, kw_only=True, gc=False):
     """A deal, or what takes the place of one, or that one never was."""
 
     account: cells.Name
@@ -72,7 +80,7 @@ class DealRow(Struct, kw_only=True):
     ref_deal_id: cells.Id | None = None
 
 
-class FeeRow(Struct, kw_only=True):
+class FeeRow(Struct, kw_only=True, gc=False):
     """A fee that came after its deal; positive for a cost."""
 
     account: cells.Name
@@ -159,36 +167,16 @@ def _deal_fields(reading: Reading, row: DealRow) -> dict[str, Any]:
         raise InvalidValue("quantity", to_plain(quantity), expected)
     if row.price is None and row.net is None:
         raise InvalidValue("price", "", "a price, or a net amount")
-    fees: tuple[Fee, ...] = ()
+    fields = reading.as_told(row)
+    fields["deal_id"] = row.deal_id or reading.id_of(row, None, "deal_id")
+    fields["instrument"] = needed(row.instrument, "instrument", "an instrument")
+    fields["side"] = side
+    fields["quantity"] = quantity
+    fields["currency"] = currency
     if row.fee:
         fee_currency = row.fee_currency or currency
-        fees = (Fee(kind="commission", amount=row.fee, currency=fee_currency),)
-    return {
-        "deal_id": reading.id_of(row, row.deal_id, "deal_id"),
-        "instrument": needed(row.instrument, "instrument", "an instrument"),
-        "side": side,
-        "quantity": quantity,
-        "currency": currency,
-        "price": row.price,
-        "gross": row.gross,
-        "net": row.net,
-        "fees": fees,
-        "accrued_interest": row.accrued_interest,
-        "order_id": row.order_id,
-        "settlement_date": row.settlement_date,
-        "settlement_currency": row.settlement_currency,
-        "settlement_amount": row.settlement_amount,
-        "kind": row.kind,
-        "multiplier": row.multiplier,
-        "effect": row.effect,
-        "short": row.short,
-        "lots": row.lots,
-        "venue": row.venue,
-        "broker": row.broker,
-        "trader": row.trader,
-        "strategy": row.strategy,
-        "tags": row.tags,
-    }
+        fields["fees"] = (Fee(kind="commission", amount=row.fee, currency=fee_currency),)
+    return fields
 
 
 def fee(reading: Reading, line: int, row: FeeRow) -> Fact:

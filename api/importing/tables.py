@@ -20,7 +20,7 @@ from api.importing import (
     rows_reference,
     rows_trading,
 )
-from api.importing.cells import Parser, parser_of
+from api.importing.cells import cell_parser
 from api.importing.lines import Fact, Line, Options, Problem
 from api.importing.reading import Reading, canonical
 from domain.errors import InvalidValue, shorten
@@ -53,8 +53,9 @@ class Table(Struct, frozen=True, kw_only=True):
 
 
 class RowTable(Table, frozen=True, kw_only=True):
-    """A table with one fact a row."""
+    """A table with one fact a row. `as_told`: columns that the command takes over."""
 
+    as_told: tuple[str, ...] = ()
     build: Callable[[Reading, int, Any], Fact]
 
 
@@ -100,6 +101,7 @@ TABLES: Final[tuple[RowTable | GroupTable, ...]] = (
         row=rows_trading.DealRow,
         header=("account", "instrument", "quantity", "currency"),
         either=(("event_time", "trade_date"), ("price", "net")),
+        as_told=rows_trading.DEAL_AS_TOLD,
         build=rows_trading.deal,
     ),
     RowTable(
@@ -150,12 +152,13 @@ def read_table(
     if isinstance(table, Problem):
         yield table
         return
-    reading = Reading(table.kind, options)
     reader = RowReader(table, header, options.zone)
     if isinstance(table, RowTable):
+        as_told = tuple(name for name in table.as_told if name in header)
+        reading = Reading(table.kind, options, as_told)
         yield from _facts_by_row(table, reader, records, reading)
     else:
-        yield from _facts_by_group(table, reader, records, reading)
+        yield from _facts_by_group(table, reader, records, Reading(table.kind, options))
 
 
 def recognise(header: Sequence[str], line: int = 1) -> RowTable | GroupTable | Problem:
@@ -190,7 +193,8 @@ def _misfits(table: Table, header: Sequence[str]) -> tuple[list[str], list[str]]
 
 
 def _unrecognised(header: Sequence[str], line: int) -> Problem:
-    nearest = min(TABLES, key=lambda table: sum(map(len, _misfits(table, header))))
+    likely = [name.strip().lower() for name in header]
+    nearest = min(TABLES, key=lambda table: sum(map(len, _misfits(table, likely))))
     missing, unknown = _misfits(nearest, header)
     names = ", ".join(header)
     wrong = []
@@ -214,8 +218,9 @@ class RowReader:
         self._width = len(header)
         hints = get_type_hints(table.row, include_extras=True)
         told = {field.encode_name: field for field in fields(table.row)}
-        self._columns: tuple[tuple[str, str, Parser], ...] = tuple(
-            (told[name].name, name, parser_of(hints[told[name].name], zone_name)) for name in header
+        self._columns: tuple[tuple[str, Callable[[str], Any]], ...] = tuple(
+            (told[name].name, cell_parser(hints[told[name].name], name, zone_name))
+            for name in header
         )
         self._required = frozenset(field.name for field in fields(table.row) if field.required)
 
@@ -224,13 +229,17 @@ class RowReader:
         if len(cells) != self._width:
             raise self._miscounted(cells)
         values = {
-            name: parse(text, column)
-            for (name, column, parse), text in zip(self._columns, cells, strict=True)
+            name: parse(text)
+            for (name, parse), text in zip(self._columns, cells, strict=True)
             if text
         }
-        if not self._required <= values.keys():
-            raise InvalidValue(min(self._required - values.keys()), "", "a value")
-        return self._row(**values)
+        try:
+            return self._row(**values)
+        except TypeError:
+            missing = self._required - values.keys()
+            if not missing:
+                raise
+            raise InvalidValue(min(missing), "", "a value") from None
 
     def problem(self, broken: Broken) -> Problem:
         """Return the problem of a record that could not be split, with its column's name."""

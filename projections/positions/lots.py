@@ -1,4 +1,4 @@
-"""Open lots and what closing takes from them, by first in first out and by average cost.
+"""Open lots and what closing takes from them, by each method.
 
 The rules, once:
 
@@ -8,6 +8,8 @@ The rules, once:
 * **FIFO** takes the oldest lots first, by `opened_at` and among equals as they came, but for lots
   that the fact names. Where the names do not cover what is closed it is flagged, and the rest is
   taken oldest first.
+* **LIFO** takes the youngest first, **HIFO** those of the highest cost a unit, **specific** is FIFO
+  for what no fact names.
 * **Average** keeps one pool for each position, listed as one lot: its id and date are those of the
   deal that opened it, its quantity what was put in since then. Units of a pool cannot be told
   apart, so names are not looked at, and a part is taken at the pool's average by the lot cost rule.
@@ -16,6 +18,7 @@ The rules, once:
 from bisect import bisect_right
 from collections import deque
 from enum import StrEnum
+from fractions import Fraction
 from operator import attrgetter
 from typing import Final
 
@@ -38,7 +41,10 @@ class Method(StrEnum):
     """Which units a closing takes."""
 
     FIFO = "fifo"
+    LIFO = "lifo"
+    HIFO = "hifo"
     AVERAGE = "average"
+    SPECIFIC = "specific"
 
 
 class Lot(Struct, gc=False):
@@ -141,26 +147,40 @@ def release(
 ) -> list[Part]:
     """Take units, at most what is held and signed like it, out of the lots; no P&L."""
     parts: list[Part] = []
-    if named and method is Method.FIFO:
+    if named and method is not Method.AVERAGE:
         parts = _release_named(position, take, named)
         take -= sum(part for _, part, _ in parts)
         if take:
             position.flags.add(LOTS_UNMATCHED)
     lots = position.lots
     while take:
-        lot = lots[0]
+        index = _next_lot(lots, method)
+        lot = lots[index]
         remaining = lot.remaining
         if abs(remaining) > abs(take):
             parts.append(_take(lot, take))
             break
         parts.append((lot, remaining, lot.cost36))
         lot.remaining = lot.cost36 = 0
-        lots.popleft()
+        del lots[index]
         take -= remaining
     for _, part, cost36 in parts:
         position.quantity -= part
         position.cost36 -= cost36
     return parts
+
+
+def _next_lot(lots: deque[Lot], method: Method) -> int:
+    """Return the index of the lot that a closing takes first: the oldest among equals."""
+    if method is Method.LIFO:
+        return len(lots) - 1
+    if method is Method.HIFO:
+        return max(range(len(lots)), key=lambda index: (_unit_cost(lots[index]), -index))
+    return 0
+
+
+def _unit_cost(lot: Lot) -> Fraction:
+    return Fraction(lot.cost36, lot.remaining)
 
 
 def open_lot(position: PositionState, lot_id: str) -> Lot | None:
@@ -193,7 +213,8 @@ def _open(
         lot.remaining += quantity
         lot.cost36 += cost36
         return lot
-    lot = Lot(position.key, *opener, quantity, quantity, cost36)
+    lot = Lot(position.key, *opener, quantity, quantity, cost36, position.opened)
+    position.opened += 1
     _queue(position.lots, lot)
     return lot
 

@@ -35,7 +35,7 @@ class Chain:
             LogCreated(log_id=log_id, topic=topic, partition=partition, partitions=partitions)
         )
 
-    def append(self, key: str, event: Event, **envelope: Any) -> Record:
+    def append(self, key: str, event: Event, /, **envelope: Any) -> Record:
         """Append the next event of a stream; `envelope` overrides its fields."""
         seq, prev_hash = self.heads.get(key, (0, GENESIS_HASH))
         stream: dict[str, Any] = {"account" if self.topic == "events" else "key": key}

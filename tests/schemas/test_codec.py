@@ -164,8 +164,8 @@ def test_another_way_to_say_the_same_is_read(data: bytes) -> None:
 
 
 def test_a_default_told_by_another_object_is_read() -> None:
-    told = price(Decimal(1), kind="".join(["cl", "ose"]))
-    assert b"close" in encode_event(told)
+    told = price(Decimal(1), kind=b"close".decode())
+    assert b"close" in bytes(encode_event(told))
     assert written(told) == told
 
 
@@ -195,14 +195,12 @@ def test_any_bytes_are_decoded_or_undecodable(noise: bytes, draw: st.DataObject)
     changed = value[:start] + noise + value[end:]
     try:
         recorded = decode(Record("events", 0, 0, "A1", changed))
-    except Undecodable as error:
-        assert error.reason
-    else:
-        # Whatever is read says all that stands there: no two values are read as the same event
-        # and envelope unless they hold the same JSON.
-        kept = msgspec.json.decode(encode(recorded.envelope))
-        told = msgspec.json.decode(changed)
-        assert {name: told[name] for name in kept} == kept
+    except Undecodable:
+        return
+    # Whatever is read says all that stands there.
+    kept = msgspec.json.decode(encode(recorded.envelope))
+    told = msgspec.json.decode(changed)
+    assert {name: told[name] for name in kept} == kept
 
 
 def test_what_was_asked_may_be_any_json() -> None:

@@ -1,0 +1,154 @@
+"""The commands that write: import files, submit commands."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from api.cli.progress import progress_bar
+from api.commands_json import fact_from_json
+from api.front import Front, Missing
+from api.importing.lines import Fact, UnreadableFile
+from api.importing.run import Counts, Told, Trouble, import_file
+from api.wiring import running
+from domain.errors import InvalidValue
+from infra.settings import load_settings
+from streams.answers import Answer
+
+_encode = msgspec.json.Encoder().encode
+_READ_BYTES: Final = 1 << 20
+
+
+def run_import(home: Path | None, files: list[str], told: Told, *, as_json: bool) -> int:
+    """Import files one after another; return the exit status: 1 when any line was not recorded."""
+    total = Counts()
+    troubles = _Troubles(as_json=as_json)
+    with running(load_settings(home)) as parts:
+        for path in files:
+            try:
+                with progress_bar(path) as progress:
+                    total.add(import_file(parts, path, told, troubles.tell, progress))
+            except UnreadableFile as error:
+                troubles.tell(Trouble(path, 0, "file", path, error.reason))
+    troubles.close(total)
+    return 1 if troubles.count else 0
+
+
+class _Troubles:
+    """Tells each line that was not recorded as it is found: a million of them fill no memory."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.count = 0
+        self._as_json = as_json
+        if as_json:
+            sys.stdout.write('{"problems": [')
+
+    def tell(self, trouble: Trouble) -> None:
+        self.count += 1
+        if self._as_json:
+            separator = ",\n  " if self.count > 1 else "\n  "
+            sys.stdout.write(separator + _encode(trouble).decode())
+            return
+        place = f"{trouble.file}:{trouble.line}" if trouble.line else trouble.file
+        what = f"{trouble.field} {trouble.value!r}: " if trouble.field else f"{trouble.value}: "
+        sys.stderr.write(f"{place}: {what}{trouble.reason}\n")
+
+    def close(self, total: Counts) -> None:
+        if self._as_json:
+            counts = ", ".join(
+                f'"{name}": {getattr(total, name)}' for name in total.__struct_fields__
+            )
+            sys.stdout.write(f"{'' if not self.count else chr(10)}], {counts}}}\n")
+            return
+        told = (f"{getattr(total, name):,} {name}" for name in total.__struct_fields__)
+        sys.stdout.write(", ".join(told) + "\n")
+
+
+def run_submit(home: Path | None, file: str, *, strict: bool) -> int:
+    """Submit commands as they come, and print their answers; 1 when any was not accepted."""
+    wrong = 0
+    with contextlib.ExitStack() as stack:
+        source = _open_commands(file, stack)
+        parts = stack.enter_context(running(load_settings(home)))
+        front = Front(parts, strict=strict)
+        line = 0
+        for lines in _chunks(source):
+            facts: list[Fact | InvalidValue] = []
+            for text in lines:
+                line += 1
+                if text.strip():
+                    facts.append(_parsed(text, line))
+            wrong += _answer(front, facts)
+    return 1 if wrong else 0
+
+
+def _open_commands(file: str, stack: contextlib.ExitStack) -> int:
+    if file == "-":
+        return sys.stdin.fileno()
+    try:
+        return stack.enter_context(Path(file).open("rb")).fileno()
+    except OSError as error:
+        raise UnreadableFile(file, error.strerror or str(error)) from error
+
+
+def _chunks(source: int) -> Iterator[list[bytes]]:
+    """Yield whole lines as soon as they are there, so that who waits for an answer gets it."""
+    rest = b""
+    while data := os.read(source, _READ_BYTES):
+        *lines, rest = (rest + data).split(b"\n")
+        if lines:
+            yield lines
+    if rest:
+        yield [rest]
+
+
+def _parsed(text: bytes, line: int) -> Fact | InvalidValue:
+    try:
+        return fact_from_json(text, line)
+    except InvalidValue as error:
+        return error
+
+
+def _answer(front: Front, facts: list[Fact | InvalidValue]) -> int:
+    answers = iter(front.submit([fact for fact in facts if isinstance(fact, Fact)]))
+    wrong = 0
+    for fact in facts:
+        answer = next(answers) if isinstance(fact, Fact) else fact
+        told = _told(fact, answer)
+        wrong += told["status"] == "refused"
+        sys.stdout.write(_encode(told).decode() + "\n")
+    sys.stdout.flush()
+    return wrong
+
+
+def _told(fact: Fact | InvalidValue, answer: Answer | Missing | InvalidValue) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        "command_id": fact.request.command_id if isinstance(fact, Fact) else None,
+        "status": "refused",
+        "position": None,
+        "event": None,
+        "reason": None,
+    }
+    match answer:
+        case InvalidValue():
+            return {**told, "reason": "invalid", "detail": str(answer), "field": answer.field}
+        case Missing():
+            return {**told, "reason": answer.reason, "field": answer.field, "value": answer.value}
+        case Answer():
+            told["status"] = answer.status if answer.status in _PUBLIC else "refused"
+            told["position"] = answer.position
+            told["event"] = answer.event_type
+            told["reason"] = "conflict" if answer.status == "conflict" else answer.reason
+            more = {
+                "detail": answer.detail,
+                "numbers": answer.numbers or None,
+                "flags": list(answer.flags) or None,
+            }
+            return told | {name: value for name, value in more.items() if value is not None}
+
+
+_PUBLIC: Final = ("accepted", "duplicate", "refused")

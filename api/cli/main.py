@@ -1,0 +1,245 @@
+"""The command line. Parts are loaded where they are used: `--help` must not wait for them."""
+
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Final, NoReturn
+
+import typer
+
+from api.cli.output import Format
+from api.cli.queries import QUERY_HELP, answer_query
+from domain.errors import InvalidValue
+
+USED_WRONGLY: Final = 2
+FOUND_WRONG: Final = 1
+NOT_AVAILABLE: Final = 3
+
+app = typer.Typer(
+    name="daybook",
+    help="A trading ledger: immutable events, exact books, provable replay.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Home = Annotated[
+    Path | None,
+    typer.Option(help="Where the embedded servers and archives live (DAYBOOK_HOME)."),
+]
+_homes: list[Path] = []
+
+
+@app.callback()
+def _globals(home: Home = None) -> None:
+    if home is not None:
+        _homes.append(home)
+
+
+def chosen_home(home: Path | None) -> Path | None:
+    """Return the home that a command was given, or that was given before its name."""
+    return home or (_homes[-1] if _homes else None)
+
+
+@app.command("import")
+def import_files(
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Files to import.")],
+    source: Annotated[
+        str | None,
+        typer.Option(help="csv, parquet, ibkr-flex, lobster or fix; recognised when not given."),
+    ] = None,
+    account: Annotated[str | None, typer.Option(help="The account, where files tell none.")] = None,
+    date: Annotated[str | None, typer.Option(help="The day, where a file has only times.")] = None,
+    zone: Annotated[str | None, typer.Option(help="The zone of times without one.")] = None,
+    strict: Annotated[bool, typer.Option(help="Reject what would have to be assumed.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Answer, but record nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    home: Home = None,
+) -> None:
+    """Import files into the ledger; safe to run twice."""
+    from api.cli.imports import run_import
+    from api.importing.run import Told, source_from
+
+    told = Told(source_from(source), account, date, zone, strict, dry_run)
+    raise typer.Exit(run_import(chosen_home(home), files, told, as_json=as_json))
+
+
+@app.command()
+def submit(
+    file: Annotated[str, typer.Argument(help="Commands as JSON Lines; - is standard input.")],
+    strict: Annotated[bool, typer.Option(help="Refuse what would have to be assumed.")] = False,
+    home: Home = None,
+) -> None:
+    """Submit commands; prints one answer a line."""
+    from api.cli.imports import run_submit
+
+    raise typer.Exit(run_submit(chosen_home(home), file, strict=strict))
+
+
+def _query(name: str) -> Callable[..., None]:
+    def query(
+        account: Annotated[str | None, typer.Option(help="One account.")] = None,
+        portfolio: Annotated[str | None, typer.Option(help="The accounts of one.")] = None,
+        instrument: Annotated[str | None, typer.Option(help="One instrument.")] = None,
+        as_of: Annotated[str | None, typer.Option(help="What was true then.")] = None,
+        known_at: Annotated[
+            str | None, typer.Option(help="What the ledger knew then: a time, or positions.")
+        ] = None,
+        method: Annotated[
+            str | None, typer.Option(help="What if: fifo, lifo, hifo, average, specific.")
+        ] = None,
+        only_open: Annotated[
+            bool, typer.Option("--open", help="Leave out what is closed.")
+        ] = False,
+        chosen: Annotated[Format, typer.Option("--format", help="How to write.")] = Format.TABLE,
+        output: Annotated[Path | None, typer.Option("-o", help="Write to a file.")] = None,
+        home: Home = None,
+    ) -> None:
+        answer_query(
+            chosen_home(home),
+            name,
+            account=account,
+            portfolio=portfolio,
+            instrument=instrument,
+            as_of=as_of,
+            known_at=known_at,
+            method=method,
+            only_open=only_open,
+            chosen=chosen,
+            output=output,
+        )
+
+    query.__doc__ = QUERY_HELP[name]
+    return query
+
+
+for _name in QUERY_HELP:
+    app.command(_name)(_query(_name))
+
+
+@app.command("log")
+def show_log(
+    account: Annotated[str | None, typer.Option(help="One account's events.")] = None,
+    after: Annotated[str | None, typer.Option(help="Only after these positions.")] = None,
+    topic: Annotated[str, typer.Option(help="events, prices or reference.")] = "events",
+    as_json: Annotated[bool, typer.Option("--json", help="JSON Lines, as always.")] = True,  # noqa: ARG001
+    home: Home = None,
+) -> None:
+    """Print events as JSON Lines, as stored, with position and hash."""
+    from api.cli.operations import print_log
+
+    print_log(chosen_home(home), account, after, topic)
+
+
+@app.command()
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    home: Home = None,
+) -> None:
+    """Show heads, checkpoints and lag."""
+    from api.cli.operations import print_status
+
+    raise typer.Exit(print_status(chosen_home(home), as_json=as_json))
+
+
+@app.command()
+def verify(home: Home = None) -> None:
+    """Check every record's chain, and every read model against a fresh fold."""
+    from api.cli.operations import run_verify
+
+    raise typer.Exit(run_verify(chosen_home(home)))
+
+
+@app.command()
+def rebuild(
+    projection: Annotated[str | None, typer.Argument(help="One projection; else all.")] = None,
+    home: Home = None,
+) -> None:
+    """Empty read models and fill them from the log."""
+    from api.cli.operations import run_rebuild
+
+    raise typer.Exit(run_rebuild(chosen_home(home), projection))
+
+
+@app.command()
+def park(
+    position: Annotated[str, typer.Argument(help="Where the record stands: 3:12.")],
+    digest: Annotated[str, typer.Argument(help="The SHA-256 of the record, in hex.")],
+    home: Home = None,
+) -> None:
+    """Set aside a record that no one can decode, so that readers may go on."""
+    from api.cli.operations import run_park
+
+    raise typer.Exit(run_park(chosen_home(home), position, digest))
+
+
+@app.command()
+def bench(
+    name: Annotated[str | None, typer.Argument(help="One benchmark; else all.")] = None,
+) -> None:
+    """Run the benchmarks, each beside its alternative."""
+    from api.cli.operations import run_bench
+
+    raise typer.Exit(run_bench(name))
+
+
+def _not_there_yet(name: str) -> Callable[..., None]:
+    def command(_ctx: typer.Context) -> None:
+        typer.echo(f"daybook {name} is not there yet", err=True)
+        raise typer.Exit(NOT_AVAILABLE)
+
+    command.__doc__ = "Not there yet."
+    return command
+
+
+_ANY_ARGUMENTS = {"allow_extra_args": True, "ignore_unknown_options": True}
+for _name in ("pnl", "returns", "risk", "attribution", "serve", "worker", "decider", "infra"):
+    app.command(_name, context_settings=_ANY_ARGUMENTS)(_not_there_yet(_name))
+
+
+def main() -> NoReturn:
+    """Run the command line; exits 0 done, 1 found wrong, 2 used wrongly, 3 not available."""
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        app(standalone_mode=True)
+    except InvalidValue as error:
+        _fail(str(error), USED_WRONGLY)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(FOUND_WRONG)
+    except Exception as error:
+        _fail_with(error)
+    sys.exit(0)
+
+
+def _fail_with(error: Exception) -> NoReturn:
+    """Say what is not available or wrong; whatever nobody foresaw is raised as it is."""
+    from api.importing.lines import UnreadableFile
+    from infra.errors import InfraError, SettingsError
+    from streams.log import LogError
+
+    match error:
+        case SettingsError():
+            _fail(str(error), USED_WRONGLY)
+        case InfraError():
+            _fail(str(error), NOT_AVAILABLE)
+        case LogError() | UnreadableFile():
+            _fail(str(error), FOUND_WRONG)
+        case _:
+            raise error
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    typer.echo(f"daybook: {message}", err=True)
+    sys.exit(code)
+
+
+def _terminated(_signal: int, _frame: FrameType | None) -> NoReturn:
+    sys.exit(128 + signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""The commands that look after the ledger: its log, its health, its proofs."""
+
+import getpass
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import uuid_utils
+
+from api.wiring import Parts, running
+from domain.commands import Topic
+from domain.errors import InvalidValue
+from domain.events import RecordParked
+from domain.times import from_ns
+from infra.settings import load_settings
+from schemas.codec import encode, encode_event, record_hash
+from schemas.envelope import Envelope
+from schemas.partitioning import partition_of
+from streams.log import TOPICS, Draft
+from streams.positions import parse_vector
+from streams.projecting import rebuild
+from streams.verifying import Verdict, verify
+
+_CHUNK: Final = 2000
+
+
+def print_log(home: Path | None, account: str | None, after: str | None, topic: str) -> None:
+    """Print records as stored, one a line, with their position and hash."""
+    chosen = next((one for one in TOPICS if one == topic), None)
+    if chosen is None:
+        raise InvalidValue("--topic", topic, "events, prices or reference")
+    places = {} if after is None else dict(parse_vector(after).vector.get(chosen, {}))
+    with running(load_settings(home)) as parts:
+        log = parts.log
+        heads = log.heads(chosen)
+        partitions = range(log.partitions)
+        if account is not None:
+            partitions = range(part := partition_of(account, log.partitions), part + 1)
+        for partition in partitions:
+            _print_partition(
+                parts, chosen, partition, places.get(partition, -1) + 1, heads[partition], account
+            )
+
+
+def _print_partition(
+    parts: Parts, topic: Topic, partition: int, offset: int, head: int, account: str | None
+) -> None:
+    if account is not None:
+        for record in parts.log.read_stream(topic, account, head):
+            if record.offset >= offset:
+                _print_record(topic, partition, record.offset, record.value)
+        return
+    while offset < head:
+        for record in parts.log.read(topic, partition, offset, _CHUNK):
+            _print_record(topic, partition, record.offset, record.value)
+            offset = record.offset + 1
+
+
+def _print_record(topic: Topic, partition: int, offset: int, value: bytes) -> None:
+    position = f"{partition}:{offset}" if topic == "events" else f"{topic}/{partition}:{offset}"
+    extra = f',"position":"{position}","hash":"{record_hash(value)}"}}\n'
+    sys.stdout.buffer.write(value.rstrip().removesuffix(b"}") + extra.encode())
+
+
+def print_status(home: Path | None, *, as_json: bool) -> int:
+    """Show heads and checkpoints; return 1 when anything is halted."""
+    with running(load_settings(home)) as parts:
+        heads = {topic: parts.log.heads(topic) for topic in TOPICS}
+        lags = parts.projector.status()
+    halted = any(lag.halted for lag in lags)
+    if as_json:
+        told: dict[str, Any] = {
+            "partitions": _heads(heads["events"]),
+            "topics": {topic: _heads(heads[topic]) for topic in TOPICS},
+            "projections": lags,
+        }
+        sys.stdout.write(msgspec.json.encode(told).decode() + "\n")
+        return int(halted)
+    for topic in TOPICS:
+        used = sum(head > 1 for head in heads[topic])
+        records = sum(heads[topic]) - len(heads[topic])
+        sys.stdout.write(f"{topic:<10} {records:>12,} events in {used} partitions\n")
+    for name in dict.fromkeys(lag.name for lag in lags):
+        behind = sum(lag.lag for lag in lags if lag.name == name)
+        sys.stdout.write(f"{name:<12} {behind:>10,} behind\n")
+    for lag in lags:
+        if lag.halted:
+            sys.stdout.write(f"{lag.name} halted in {lag.topic}/{lag.partition}: {lag.halted}\n")
+    return int(halted)
+
+
+def _heads(heads: list[int]) -> list[dict[str, int]]:
+    return [{"partition": number, "head": head - 1} for number, head in enumerate(heads)]
+
+
+def run_verify(home: Path | None) -> int:
+    """Check the log and the read models; return 1 when anything differs."""
+    with running(load_settings(home)) as parts:
+        parts.projector.catch_up()
+        verdict = verify(parts.log, parts.models)
+    _print_verdict(verdict)
+    return 0 if verdict.is_clean else 1
+
+
+def _print_verdict(verdict: Verdict) -> None:
+    sys.stdout.write(
+        f"{verdict.records:,} records in {verdict.streams:,} streams, {verdict.voids:,} void;"
+        f" {verdict.rows:,} rows of the read models folded again\n"
+    )
+    for difference in verdict.differences:
+        sys.stdout.write(f"{difference.where}: {difference.what}\n")
+    if verdict.is_clean:
+        sys.stdout.write("the chain of every stream holds, and the books equal the log\n")
+
+
+def run_rebuild(home: Path | None, name: str | None) -> int:
+    """Fill one read model, or all, from the log."""
+    with running(load_settings(home)) as parts:
+        known = {projection.name: projection for projection in parts.models.projections}
+        if name is not None and name not in known:
+            raise InvalidValue("PROJECTION", name, "one of " + ", ".join(known))
+        chosen = list(known.values()) if name is None else [known[name]]
+        records = rebuild(parts.log, parts.models, chosen)
+    sys.stdout.write(f"{', '.join(one.name for one in chosen)}: {records:,} records read\n")
+    return 0
+
+
+def run_park(home: Path | None, position: str, digest: str) -> int:
+    """Append RecordParked for a record that is there and has that digest."""
+    vector = parse_vector(position).vector
+    topic, places = next(iter(vector.items()))
+    partition, offset = next(iter(places.items()))
+    with running(load_settings(home)) as parts:
+        found = parts.log.read(topic, partition, offset, 1)
+        if not found or found[0].offset != offset:
+            raise InvalidValue("POSITION", position, "the position of a record that is there")
+        if record_hash(found[0].value) != digest:
+            raise InvalidValue("DIGEST", digest, "the SHA-256 of the record, in hex")
+        parts.log.append(topic, partition, [_parking(offset, digest)])
+    sys.stdout.write(f"{position} is parked\n")
+    return 0
+
+
+def _parking(offset: int, digest: str) -> Draft:
+    recorded_ns = time.time_ns()
+    now = from_ns(recorded_ns)
+    envelope = Envelope(
+        id=str(uuid_utils.uuid7()),
+        type="RecordParked",
+        event_time=now,
+        recorded_time=now,
+        actor=getpass.getuser(),
+        data=encode_event(RecordParked(offset=offset, digest=digest)),
+    )
+    return Draft(None, encode(envelope), recorded_ns)
+
+
+def run_bench(name: str | None) -> int:
+    """Run the benchmarks of a checkout."""
+    folder = Path(__file__).resolve().parents[2]
+    if not (folder / "benchmarks" / "__main__.py").exists():
+        sys.stderr.write("daybook: the benchmarks are in the source checkout alone\n")
+        return 3
+    arguments = [] if name is None else [name]
+    command = [sys.executable, "-m", "benchmarks", *arguments]
+    return subprocess.run(command, cwd=folder, check=False).returncode

@@ -1,0 +1,111 @@
+"""Commands as JSON, as `daybook submit` and the API take them."""
+
+from typing import Any, Final, get_args
+
+import msgspec
+
+from api.importing.lines import Fact
+from domain import commands
+from domain.commands import Command, DefineInstrument, OpenAccount, Request
+from domain.errors import InvalidValue
+from domain.times import Instant
+from domain.validation import check_request
+
+
+def _members(union: Any) -> dict[str, type[msgspec.Struct]]:
+    return {one.__name__: one for one in get_args(union)}
+
+
+COMMANDS: Final = _members(Command)
+"""Command structs by the name that `type` gives them."""
+
+_ACCOUNT_COMMANDS: Final = tuple(get_args(commands.AccountCommand))
+_FIELDS: Final = frozenset(
+    ("command_id", "type", "account", "key", "event_time", "data", "actor", "correlation_id")
+)
+
+
+def fact_from_json(text: bytes, line: int) -> Fact:
+    """Return the command of a JSON object, with what it says of its account and instrument.
+
+    Raises InvalidValue, naming the field, for anything that is not a command.
+    """
+    try:
+        told = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise InvalidValue("command", text.decode(errors="replace"), f"JSON: {error}") from None
+    if not isinstance(told, dict):
+        raise InvalidValue("command", told, "a JSON object")
+    return fact_from_object(told, line)
+
+
+def fact_from_object(told: dict[str, Any], line: int = 0) -> Fact:
+    """Return the command of an object that was JSON; raises InvalidValue."""
+    for name in told:
+        if name not in _FIELDS:
+            raise InvalidValue(name, told[name], "one of " + ", ".join(sorted(_FIELDS)))
+    struct = COMMANDS.get(_text(told, "type"))
+    if struct is None:
+        raise InvalidValue("type", told.get("type"), "one of " + ", ".join(sorted(COMMANDS)))
+    data = told.get("data")
+    if not isinstance(data, dict):
+        raise InvalidValue("data", data, f"an object with the fields of {struct.__name__}")
+    key_name = "key" if "key" in told else "account"
+    request = check_request(
+        Request(
+            command_id=_text(told, "command_id"),
+            key=_text(told, key_name),
+            event_time=Instant(_text(told, "event_time")),
+            command=_command(struct, data),
+            actor=told.get("actor") or "local",
+            correlation_id=told.get("correlation_id"),
+        )
+    )
+    return Fact(line, request, _opens(request.command), _defines(request.command))
+
+
+def _text(told: dict[str, Any], name: str) -> str:
+    value = told.get(name)
+    if not isinstance(value, str):
+        raise InvalidValue(name, value, "a string")
+    return value
+
+
+def _command(struct: type[msgspec.Struct], data: dict[str, Any]) -> Any:
+    known = set(struct.__struct_fields__)
+    for name in data:
+        if name not in known:
+            raise InvalidValue(f"data.{name}", data[name], "one of " + ", ".join(sorted(known)))
+    try:
+        return msgspec.convert(data, struct)
+    except msgspec.ValidationError as error:
+        problem, _, path = str(error).partition(" - at `$.")
+        field = "data." + path.rstrip("`") if path else "data"
+        raise InvalidValue(field, data.get(path.rstrip("`").split("[")[0]), problem) from None
+
+
+def _opens(command: Command) -> OpenAccount | None:
+    if not isinstance(command, _ACCOUNT_COMMANDS):
+        return None
+    currency = getattr(command, "currency", None)
+    return OpenAccount(base_currency=currency if isinstance(currency, str) else "USD")
+
+
+def _defines(command: Command) -> tuple[tuple[str, DefineInstrument], ...]:
+    match command:
+        case commands.RecordDeal():
+            told: dict[str, Any] = {
+                name: value
+                for name in ("kind", "multiplier", "price_unit")
+                if (value := getattr(command, name)) is not None
+            }
+            definition = DefineInstrument(currency=command.currency, **told)
+            return ((command.instrument, definition),)
+        case commands.PlaceOrder():
+            return ((command.instrument, DefineInstrument()),)
+        case commands.MovePosition():
+            return tuple(
+                (leg.instrument, DefineInstrument(currency=leg.currency)) for leg in command.legs
+            )
+        case _:
+            return ()

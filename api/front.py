@@ -1,0 +1,151 @@
+"""The ledger's front: opens what a fact needs first, keeps notes in the vault, submits in bulk."""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from api.importing.lines import Fact
+from api.wiring import Parts
+from domain.accounts import ASSUMED
+from domain.commands import (
+    DefineInstrument,
+    MoveCash,
+    OpenAccount,
+    Request,
+    topic_of,
+)
+from domain.entities import Account, Entity, Instrument
+from schemas.partitioning import partition_of
+from streams.answers import Answer
+from streams.vault import Kept
+
+UNKNOWN_ACCOUNT: Final = "unknown_account"
+UNKNOWN_INSTRUMENT: Final = "unknown_instrument"
+
+
+class Missing(Struct, frozen=True):
+    """What a fact needs and the ledger does not know, told in strict mode instead of assumed."""
+
+    reason: str
+    field: str
+    value: str
+
+
+class Front:
+    """Submits facts with what they need first. `strict` assumes nothing."""
+
+    def __init__(self, parts: Parts, *, strict: bool = False) -> None:
+        self._parts = parts
+        self._strict = strict
+        self._known_accounts: set[str] = set()
+        self._known_instruments: set[str] = set()
+
+    def submit(self, facts: Sequence[Fact]) -> list[Answer | Missing]:
+        """Return the answer to each fact, in order."""
+        requests: list[Request] = []
+        own: list[int | Missing] = []
+        facts = self._with_notes(facts)
+        for fact in facts:
+            missing = self._prepare(fact, requests)
+            if missing is not None:
+                own.append(missing)
+                continue
+            own.append(len(requests))
+            requests.append(fact.request)
+        answers = self._parts.ledger.submit(requests)
+        return [place if isinstance(place, Missing) else answers[place] for place in own]
+
+    def zone_of(self, kind: str, name: str) -> str | None:
+        """Return the time zone that is set for an account or an instrument, if it is known."""
+        match self._fetch("account" if kind == "account" else "instrument", name):
+            case Account() as account:
+                return account.settings.time_zone
+            case Instrument() as instrument:
+                return instrument.terms.time_zone
+            case _:
+                return None
+
+    def currency_of(self, instrument_id: str) -> str | None:
+        """Return the currency that an instrument is defined in, if it is known."""
+        entity = self._fetch("instrument", instrument_id)
+        return entity.terms.currency if isinstance(entity, Instrument) else None
+
+    def _prepare(self, fact: Fact, requests: list[Request]) -> Missing | None:
+        """Add the requests that open what a fact needs; return what is missing in strict mode."""
+        request = fact.request
+        if topic_of(request.command) == "events":
+            if isinstance(request.command, OpenAccount):
+                self._known_accounts.add(request.key)
+            elif not self._knows_account(request.key):
+                if self._strict or fact.opens is None:
+                    return Missing(UNKNOWN_ACCOUNT, "account", request.key)
+                requests.append(_first(request, "open", request.key, fact.opens))
+                self._known_accounts.add(request.key)
+        elif isinstance(request.command, DefineInstrument):
+            self._known_instruments.add(request.key)
+        for instrument_id, definition in fact.defines:
+            if self._knows_instrument(instrument_id):
+                continue
+            if self._strict:
+                return Missing(UNKNOWN_INSTRUMENT, "instrument", instrument_id)
+            requests.append(_first(request, "define", instrument_id, definition))
+            self._known_instruments.add(instrument_id)
+        return None
+
+    def _knows_account(self, account_id: str) -> bool:
+        return _knows(self._known_accounts, account_id, lambda: self._fetch("account", account_id))
+
+    def _knows_instrument(self, instrument_id: str) -> bool:
+        return _knows(
+            self._known_instruments,
+            instrument_id,
+            lambda: self._fetch("instrument", instrument_id),
+        )
+
+    def _fetch(self, kind: str, name: str) -> Entity | None:
+        ledger = self._parts.ledger
+        partition = partition_of(name, ledger.log.partitions)
+        if kind == "account":
+            return ledger.fetch_entity(("events", partition), (name, "account", ""))
+        return ledger.fetch_entity(("reference", partition), (name, "instrument", ""))
+
+    def _with_notes(self, facts: Sequence[Fact]) -> Sequence[Fact]:
+        notes = [(f"note/{fact.request.command_id}", fact.note) for fact in facts if fact.note]
+        if not notes:
+            return facts
+        kept = self._parts.vault.keep(notes)
+        return [_with_note(fact, kept) if fact.note else fact for fact in facts]
+
+
+def _with_note(fact: Fact, kept: dict[str, Kept]) -> Fact:
+    command = fact.request.command
+    if not isinstance(command, MoveCash):
+        return fact
+    note = kept[f"note/{fact.request.command_id}"]
+    noted = msgspec.structs.replace(command, note_id=note.note_id, note_digest=note.digest)
+    request = msgspec.structs.replace(fact.request, command=noted)
+    return msgspec.structs.replace(fact, request=request)
+
+
+def _knows(known: set[str], name: str, fetch: Callable[[], Entity | None]) -> bool:
+    if name not in known and fetch() is not None:
+        known.add(name)
+    return name in known
+
+
+def _first(
+    request: Request, what: str, key: str, command: OpenAccount | DefineInstrument
+) -> Request:
+    """Return the request that a fact needs first, under an id derived from the fact's."""
+    return Request(
+        command_id=f"{request.command_id}/{what}"[:128],
+        key=key,
+        event_time=request.event_time,
+        command=command,
+        actor=request.actor,
+        causation_id=request.command_id,
+        source=request.source,
+        flags=(ASSUMED,),
+    )

@@ -1,0 +1,217 @@
+"""Import files: read, submit in bulk, and count every fact of them.
+
+Safe to run twice and to be killed half-way: a fact's command id is made of its content, so that
+whatever was recorded before is a duplicate.
+"""
+
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import Final, get_args
+
+import msgspec
+from msgspec import Struct
+
+from api.front import Front, Missing
+from api.importing.detect import SourceName, read
+from api.importing.lines import Fact, Line, Listed, Options, Problem, UnreadableFile, open_input
+from api.wiring import Parts
+from domain.accounts import ASSUMED
+from domain.commands import Source
+from domain.errors import InvalidValue
+from streams.answers import Answer
+
+_BATCH: Final = 4096
+_CHUNK: Final = 1 << 20
+_LISTED_ALREADY: Final = "opening-cash"
+
+
+class Trouble(Struct, frozen=True):
+    """One line that was not recorded as an event of its own, and why."""
+
+    file: str
+    line: int
+    field: str
+    value: str
+    reason: str
+
+
+class Counts(Struct):
+    """Facts of a file by what became of them; `read` is all of them but those listed."""
+
+    read: int = 0
+    accepted: int = 0
+    duplicate: int = 0
+    refused: int = 0
+    rejected: int = 0
+    listed: int = 0
+
+    def add(self, other: "Counts") -> None:
+        """Add the counts of another file."""
+        for name in self.__struct_fields__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+class Told(Struct, frozen=True):
+    """What the user told beside the files."""
+
+    source: SourceName | None = None
+    account: str | None = None
+    date: str | None = None
+    zone: str | None = None
+    strict: bool = False
+    dry_run: bool = False
+
+
+def source_from(name: str | None) -> SourceName | None:
+    """Return a format by its name, None where it is to be recognised; raises InvalidValue."""
+    if name is None:
+        return None
+    known: tuple[SourceName, ...] = get_args(SourceName)
+    for source in known:
+        if source == name:
+            return source
+    raise InvalidValue("--source", name, "one of " + ", ".join(known))
+
+
+Report = Callable[[Trouble], None]
+Progress = Callable[[int], None]
+
+
+def import_file(
+    parts: Parts, path: str, told: Told, report: Report, progress: Progress = lambda _: None
+) -> Counts:
+    """Import one file; return what became of its facts.
+
+    `report` is told of each line that was refused or rejected, `progress` of the line that was
+    reached. Raises UnreadableFile, before anything is recorded, for what cannot be opened.
+    """
+    digest = digest_of(path)
+    front = Front(parts, strict=told.strict)
+    options = Options(
+        digest=digest,
+        account=told.account,
+        date=told.date,
+        zone=told.zone,
+        zone_of=front.zone_of,
+        currency_of=front.currency_of,
+    )
+    counter = _Counter(path, digest, front, report, progress)
+    lines = read(path, told.source, options)
+    if told.dry_run:
+        with parts.ledger.rehearsal():
+            counter.run(lines)
+        return counter.counts
+    counter.run(lines)
+    if counter.counts.accepted:
+        keep_file(parts, path, digest)
+    return counter.counts
+
+
+class _Counter:
+    """Goes through the lines of one file: one thread reads ahead while another submits."""
+
+    def __init__(
+        self, path: str, digest: str, front: Front, report: Report, progress: Progress
+    ) -> None:
+        self.counts = Counts()
+        self._path = path
+        self._digest = digest
+        self._front = front
+        self._report = report
+        self._progress = progress
+
+    def run(self, lines: Iterator[Line]) -> None:
+        with ThreadPoolExecutor(1, thread_name_prefix="submit") as pool:
+            pending: tuple[list[Line], Future[list[Answer | Missing]]] | None = None
+            while chunk := list(islice(lines, _BATCH)):
+                facts = [self._sourced(line) for line in chunk if isinstance(line, Fact)]
+                if pending is not None:
+                    self._settle(*pending)
+                pending = chunk, pool.submit(self._front.submit, facts)
+            if pending is not None:
+                self._settle(*pending)
+
+    def _sourced(self, fact: Fact) -> Fact:
+        source = Source(digest=self._digest, line=fact.line)
+        request = msgspec.structs.replace(fact.request, source=source, actor="import")
+        return msgspec.structs.replace(fact, request=request)
+
+    def _settle(self, chunk: Sequence[Line], answers: Future[list[Answer | Missing]]) -> None:
+        found = iter(answers.result())
+        for line in chunk:
+            match line:
+                case Fact():
+                    self._count(line, next(found))
+                case Problem():
+                    self.counts.read += 1
+                    self.counts.rejected += 1
+                    self._tell(line.line, line.field, line.value, line.reason)
+                case Listed():
+                    self.counts.listed += 1
+        self._progress(chunk[-1].line)
+
+    def _count(self, fact: Fact, answer: Answer | Missing) -> None:
+        counts = self.counts
+        if ASSUMED in fact.request.flags:
+            return
+        if isinstance(answer, Missing):
+            counts.read += 1
+            counts.rejected += 1
+            self._tell(fact.line, answer.field, answer.value, f"{answer.reason} (strict)")
+            return
+        if answer.reason == "conflict" and _fact_id(fact) == _LISTED_ALREADY:
+            counts.listed += 1
+            return
+        counts.read += 1
+        match answer.status:
+            case "accepted":
+                counts.accepted += 1
+            case "duplicate":
+                counts.duplicate += 1
+            case "refused" | "conflict":
+                if answer.replayed:
+                    counts.duplicate += 1
+                    return
+                counts.refused += 1
+                numbers = ", ".join(f"{name} {value}" for name, value in answer.numbers.items())
+                reason = f"{answer.reason or 'refused'}{f' ({numbers})' if numbers else ''}"
+                self._tell(fact.line, "", _fact_id(fact), reason)
+            case "lacking":
+                counts.rejected += 1
+                self._tell(fact.line, "", _fact_id(fact), answer.detail or answer.reason or "")
+
+    def _tell(self, line: int, field: str, value: str, reason: str) -> None:
+        self._report(Trouble(self._path, line, field, value, reason))
+
+
+def _fact_id(fact: Fact) -> str:
+    command = fact.request.command
+    names = ("deal_id", "cash_id", "movement_id", "order_id", "fee_id", "action_id")
+    return next((getattr(command, name) for name in names if hasattr(command, name)), "")
+
+
+def digest_of(path: str) -> str:
+    """Return the SHA-256 of a file's bytes, unpacked if gzipped, in hex; raises UnreadableFile."""
+    digest = hashlib.sha256()
+    with open_input(path) as file:
+        try:
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+        except (OSError, EOFError) as error:
+            raise UnreadableFile(path, f"it breaks off: {error}") from error
+    return digest.hexdigest()
+
+
+def keep_file(parts: Parts, path: str, digest: str) -> None:
+    """Keep a copy of an imported file beside the log, by its digest; it can be erased there."""
+    folder = parts.settings.home / "imported"
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = folder / digest
+    if not kept.exists():
+        partial = kept.with_suffix(".partial")
+        shutil.copyfile(Path(path), partial)
+        partial.rename(kept)

@@ -1,0 +1,344 @@
+"""The questions that can be asked of the ledger: each read model, now or in the past."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Final
+
+from msgspec import Struct
+from psycopg import sql
+
+from api import views
+from api.views import Shown, View, show
+from api.wiring import Parts
+from domain import money
+from domain.errors import InvalidValue
+from domain.times import Day, Instant, end_of_day, is_day, parse_day, parse_instant
+from projections.cash.tables import BALANCE_DAYS, CASH_LEGS
+from projections.instruments.fold import PORTFOLIOS
+from projections.positions.as_of import positions_of
+from projections.positions.lots import Method
+from projections.positions.tables import DEALS, LOT_METHODS, LOTS, MOVEMENTS, POSITIONS, PositionRow
+from projections.prices.fold import PRICES, PriceRow
+from projections.rows import Table
+from streams.past import NOW, AsOf
+from streams.positions import KnownAt, known_at_instant, parse_vector
+
+_MARKS: Final = ("close", "last", "mid")
+
+
+class Question(Struct, frozen=True):
+    """Whose rows are asked for, and of which past. A portfolio has its children's accounts too."""
+
+    account: str | None = None
+    portfolio: str | None = None
+    instrument: str | None = None
+    as_of: AsOf = NOW
+    known_at: KnownAt | Instant | None = None
+    method: Method | None = None
+    open_only: bool = False
+
+
+class Asker:
+    """Answers questions from read models that have been brought to the log's head."""
+
+    def __init__(self, parts: Parts, question: Question) -> None:
+        parts.projector.catch_up()
+        self._parts = parts
+        self._question = question
+        known_at = question.known_at
+        if isinstance(known_at, str):
+            known_at = known_at_instant(parts.log, known_at)
+        self.known_at: KnownAt | None = known_at
+        self._accounts = self._accounts_asked()
+
+    # --- the read models -----------------------------------------------------------------------
+
+    def accounts(self) -> Shown:
+        """Return the accounts and their settings."""
+        return self._events_view(views.ACCOUNTS_VIEW)
+
+    def orders(self) -> Shown:
+        """Return the orders."""
+        return self._events_view(views.ORDERS_VIEW)
+
+    def deals(self) -> Shown:
+        """Return the deals, one row for each chain of corrections."""
+        return self._dated_view(views.DEALS_VIEW, "trade_date")
+
+    def cash(self) -> Shown:
+        """Return the movements of cash that are no deals."""
+        return self._dated_view(views.CASH_VIEW, "booked_date")
+
+    def movements(self) -> Shown:
+        """Return the legs of movements of units."""
+        return self._dated_view(views.MOVEMENTS_VIEW, "trade_date")
+
+    def instruments(self) -> Shown:
+        """Return the instruments as defined last."""
+        names = None if self._question.instrument is None else [self._question.instrument]
+        rows = self._parts.past.rows(
+            views.INSTRUMENTS_VIEW.table,
+            names,
+            self.known_at,
+            self._question.as_of,
+            refold=self._question.as_of is not NOW,
+        )
+        return show(views.INSTRUMENTS_VIEW, rows)
+
+    def prices(self) -> Shown:
+        """Return the prices, revisions in the order they came."""
+        return show(views.PRICES_VIEW, self._prices(self._question.instrument))
+
+    def balances(self) -> Shown:
+        """Return cash by account and currency: `balance` by trade date, `settled` beside it."""
+        question = self._question
+        day = question.as_of.day or _today(question.as_of)
+        totals: dict[tuple[str, str], list[Decimal]] = defaultdict(lambda: [money.ZERO, money.ZERO])
+        for account, currency, settles, amount in self._cash_amounts():
+            total = totals[account, currency]
+            total[0] = money.EXACT.add(total[0], amount)
+            if not settles or settles <= day:
+                total[1] = money.EXACT.add(total[1], amount)
+        columns: tuple[tuple[str, views.Kind], ...] = (
+            ("account", "text"),
+            ("currency", "text"),
+            ("balance", "decimal"),
+            ("settled", "decimal"),
+        )
+        return Shown(columns, [(*key, *totals[key]) for key in sorted(totals)])
+
+    def lots(self) -> Shown:
+        """Return the lots that positions are made of, closed ones too unless only open ones."""
+        _, lots = self._book(LOTS)
+        rows = [lot for lot in lots if lot.remaining or not self._question.open_only]
+        return show(views.LOTS_VIEW, rows)
+
+    def positions(self) -> Shown:
+        """Return positions with the mark of the time asked for, and what it makes of them."""
+        positions, _ = self._book(POSITIONS)
+        rows = [row for row in positions if row.quantity or not self._question.open_only]
+        marks = self._marks({row.instrument for row in rows})
+        return Shown(_POSITION_COLUMNS, [_marked(row, marks.get(row.instrument)) for row in rows])
+
+    # --- what is read for them -----------------------------------------------------------------
+
+    def _accounts_asked(self) -> list[str] | None:
+        """Return the accounts that the question is about, None for all."""
+        question = self._question
+        if question.portfolio is None:
+            return None if question.account is None else [question.account]
+        members = self._members(question.portfolio)
+        rows = self._parts.past.rows(views.ACCOUNTS_VIEW.table, None, self.known_at)
+        found = [row.account for row in rows if row.portfolio in members]
+        if question.account is not None:
+            found = [account for account in found if account == question.account]
+        return found
+
+    def _members(self, portfolio: str) -> set[str]:
+        """Return a portfolio and all below it."""
+        rows = self._parts.past.rows(PORTFOLIOS, None, self.known_at)
+        parents = {row.portfolio: row.parent for row in rows}
+        members = {portfolio}
+        while more := {name for name, parent in parents.items() if parent in members} - members:
+            members |= more
+        return members
+
+    def _events_view(self, view: View) -> Shown:
+        """Show a view whose rows have no single business date: as of then, it is folded again."""
+        rows = self._parts.past.rows(
+            view.table,
+            self._accounts,
+            self.known_at,
+            self._question.as_of,
+            refold=self._question.as_of is not NOW,
+        )
+        return show(view, self._of_instrument(rows))
+
+    def _dated_view(self, view: View, date_column: str) -> Shown:
+        return show(view, self._of_instrument(self._dated_rows(view.table, date_column)))
+
+    def _dated_rows(self, table: Table, date_column: str) -> list[Any]:
+        """Return rows that had happened, as they are known."""
+        rows = self._parts.past.rows(table, self._accounts, self.known_at)
+        return _happened(rows, self._question.as_of, date_column)
+
+    def _of_instrument(self, rows: list[Any]) -> list[Any]:
+        wanted = self._question.instrument
+        if wanted is None:
+            return rows
+        return [row for row in rows if getattr(row, "instrument", wanted) == wanted]
+
+    def _cash_amounts(self) -> Iterable[tuple[str, str, str | None, Decimal]]:
+        """Yield account, currency, settlement date and amount of all cash that counts."""
+        question = self._question
+        if question.as_of is NOW and self.known_at is None:
+            for row in self._parts.past.rows(BALANCE_DAYS, self._accounts):
+                yield row.account, row.currency, row.settlement_date, row.amount
+            return
+        for leg in self._dated_rows(CASH_LEGS, "business_date"):
+            yield leg.account, leg.currency, leg.settlement_date, leg.amount
+
+    def _book(self, wanted: Table) -> tuple[list[PositionRow], list[Any]]:
+        """Return positions and lots: as stored, or folded again from the deals that count."""
+        question = self._question
+        past = self._parts.past
+        if question.as_of is NOW and self.known_at is None and question.method is None:
+            rows = self._of_instrument(past.rows(wanted, self._accounts))
+            return (rows, []) if wanted is POSITIONS else ([], rows)
+        deals = self._dated_rows(DEALS, "trade_date")
+        movements = self._dated_rows(MOVEMENTS, "trade_date")
+        methods = {
+            row.account: Method(row.method)
+            for row in past.rows(LOT_METHODS, self._accounts, self.known_at)
+        }
+        positions, lots = positions_of(deals, movements, methods, question.method)
+        return self._of_instrument(positions), self._of_instrument(lots)
+
+    # --- prices --------------------------------------------------------------------------------
+
+    def _prices(self, instrument: str | None) -> list[PriceRow]:
+        names = None if instrument is None else [instrument]
+        rows = self._parts.past.rows(PRICES, names, self.known_at)
+        return _happened(rows, self._question.as_of, "price_date")
+
+    def _marks(self, instruments: set[str]) -> dict[str, PriceRow]:
+        """Return the price that marks each instrument: the latest close, last or mid by then."""
+        if not instruments:
+            return {}
+        condition, values = self._price_condition()
+        names = sorted(instruments)
+        ends = [self._parts.past.end_of("prices", name, self.known_at) for name in names]
+        query = sql.SQL(
+            "SELECT price.* FROM unnest(%s::text[], %s::bigint[]) AS asked (instrument, known_end)"
+            " CROSS JOIN LATERAL (SELECT {columns} FROM prices AS t"
+            " WHERE t.instrument = asked.instrument AND t.changed_offset < asked.known_end"
+            " AND t.kind = ANY(%s){condition}"
+            " ORDER BY t.event_time_ns DESC, t.seq DESC LIMIT 1) AS price"
+        ).format(
+            columns=sql.SQL(", ").join(sql.Identifier("t", name) for name in PRICES.columns),
+            condition=condition,
+        )
+        rows = self._parts.models.connection.execute(
+            query, (names, ends, list(_MARKS), *values)
+        ).fetchall()
+        return {row[0]: PriceRow(*row) for row in rows}
+
+    def _price_condition(self) -> tuple[sql.SQL, list[Any]]:
+        as_of = self._question.as_of
+        if as_of.ns is not None:
+            return sql.SQL(" AND t.event_time_ns <= %s"), [as_of.ns]
+        if as_of.day is not None:
+            date = "to_char(to_timestamp(t.event_time_ns / 1000000000), 'YYYY-MM-DD')"
+            return sql.SQL(f" AND coalesce(t.price_date, {date}) <= %s"), [as_of.day]
+        return sql.SQL(""), []
+
+
+def _today(as_of: AsOf) -> str:
+    if as_of.instant is not None:
+        return as_of.instant[:10]
+    return datetime.now(UTC).date().isoformat()
+
+
+def _happened(rows: list[Any], as_of: AsOf, date_column: str) -> list[Any]:
+    if as_of is NOW:
+        return rows
+    return [
+        row for row in rows if as_of.includes(row.event_time_ns, _business_date(row, date_column))
+    ]
+
+
+def _business_date(row: Any, date_column: str) -> str:
+    told = getattr(row, date_column)
+    return told or views.time_text(row.event_time_ns)[:10]
+
+
+_POSITION_COLUMNS: Final[tuple[tuple[str, views.Kind], ...]] = (
+    ("account", "text"),
+    ("instrument", "text"),
+    ("currency", "text"),
+    ("quantity", "decimal"),
+    ("cost_basis", "decimal"),
+    ("average_cost", "decimal"),
+    ("realised_pnl", "decimal"),
+    ("fees", "decimal"),
+    ("mark", "decimal"),
+    ("market_value", "decimal"),
+    ("unrealised_pnl", "decimal"),
+    ("mark_time", "time"),
+    ("flags", "json"),
+)
+
+
+def _marked(row: PositionRow, price: PriceRow | None) -> tuple[Any, ...]:
+    mark, value, unrealised, time = None, None, None, None
+    if price is not None and price.currency == row.currency:
+        in_currency = price.unit != 1
+        mark = money.multiply(price.price, price.unit) if in_currency else price.price
+        unit = money.ZERO + 1 if in_currency else row.price_unit
+        value = money.multiply(row.quantity, mark, row.multiplier, unit)
+        unrealised = money.EXACT.subtract(value, row.cost_basis)
+        time = views.time_text(price.event_time_ns)
+    return (
+        row.account,
+        row.instrument,
+        row.currency,
+        row.quantity,
+        row.cost_basis,
+        row.average_cost,
+        row.realised_pnl,
+        row.fees,
+        mark,
+        value,
+        unrealised,
+        time,
+        row.flags,
+    )
+
+
+QUESTIONS: Final[dict[str, Callable[[Asker], Shown]]] = {
+    "accounts": Asker.accounts,
+    "orders": Asker.orders,
+    "deals": Asker.deals,
+    "cash": Asker.cash,
+    "movements": Asker.movements,
+    "balances": Asker.balances,
+    "positions": Asker.positions,
+    "lots": Asker.lots,
+    "instruments": Asker.instruments,
+    "prices": Asker.prices,
+}
+
+
+def as_of_from(text: str | None) -> AsOf:
+    """Return the time that `as_of` asks for: a date, or an instant; raises InvalidValue."""
+    if text is None:
+        return NOW
+    if is_day(text):
+        return AsOf(day=Day(parse_day(text, "as_of")))
+    return AsOf(instant=parse_instant(text, "as_of"))
+
+
+def known_at_from(text: str | None) -> KnownAt | Instant | None:
+    """Return what `known_at` asks for: an instant, a date's end, or a vector of positions.
+
+    Raises InvalidValue.
+    """
+    if text is None:
+        return None
+    if is_day(text):
+        return end_of_day(parse_day(text, "known_at"), "UTC")
+    if "T" in text or "t" in text:
+        return parse_instant(text, "known_at")
+    return parse_vector(text)
+
+
+def method_from(text: str | None) -> Method | None:
+    """Return a lot method by its name; raises InvalidValue."""
+    if text is None:
+        return None
+    try:
+        return Method(text)
+    except ValueError:
+        raise InvalidValue("method", text, "one of " + ", ".join(Method)) from None

@@ -1,0 +1,127 @@
+"""Check a command whose types are right: ids, currencies, numbers and times, and what must be > 0.
+
+Times and dates are brought to their canonical form, so that the same command is the same text.
+"""
+
+from collections.abc import Callable
+from decimal import Decimal
+from functools import cache
+from typing import Any, Final, NewType, get_args, get_type_hints
+
+import msgspec
+from msgspec import Struct
+
+from domain import commands
+from domain.commands import Command, Request
+from domain.currencies import check_currency
+from domain.errors import InvalidValue
+from domain.identifiers import check_id
+from domain.money import check_decimal
+from domain.times import Day, Instant, parse_day, parse_instant, zone
+
+Check = Callable[[Any, str], Any]
+
+_CURRENCIES: Final = frozenset(
+    ("currency", "base_currency", "settlement_currency", "cost_currency", "fee_currency")
+)
+_IDS: Final = frozenset(
+    ("instrument", "to_account", "from_account", "portfolio", "parent", "lot", "new_instrument")
+)
+_POSITIVE: Final[dict[type, tuple[str, ...]]] = {
+    commands.RecordDeal: ("quantity",),
+    commands.CorrectDeal: ("quantity",),
+}
+_ABOVE_ZERO: Final = "a number above 0; `side` says which way"
+_OTHER_THAN_ZERO: Final = "a number other than 0"
+
+
+def check_request(request: Request) -> Request:
+    """Return the request in canonical form; raises InvalidValue for the first bad field."""
+    check_id(request.command_id, "command_id")
+    check_id(request.key, "account")
+    command = check_command(request.command)
+    event_time = parse_instant(request.event_time, "event_time")
+    return msgspec.structs.replace(request, command=command, event_time=event_time)
+
+
+def check_command(command: Command) -> Command:
+    """Return the command in canonical form; raises InvalidValue for the first bad field."""
+    for name in _POSITIVE.get(type(command), ()):
+        value = getattr(command, name)
+        if not value > 0:
+            raise InvalidValue(name, value, _ABOVE_ZERO)
+    if isinstance(command, commands.MovePosition):
+        for leg in command.legs:
+            if not leg.quantity:
+                raise InvalidValue("legs.quantity", leg.quantity, _OTHER_THAN_ZERO)
+    checked = _checked(command, "")
+    assert isinstance(checked, type(command))
+    return checked
+
+
+def _checked(value: Struct, path: str) -> Struct:
+    changed: dict[str, Any] = {}
+    for name, check in _checks(type(value)):
+        before = getattr(value, name)
+        if before is None:
+            continue
+        after = check(before, f"{path}{name}")
+        if after is not before:
+            changed[name] = after
+    return msgspec.structs.replace(value, **changed) if changed else value
+
+
+@cache
+def _checks(struct: type[Struct]) -> tuple[tuple[str, Check], ...]:
+    hints = get_type_hints(struct)
+    found = ((name, _check_of(name, hints[name])) for name in struct.__struct_fields__)
+    return tuple((name, check) for name, check in found if check is not None)
+
+
+def _check_of(name: str, hint: Any) -> Check | None:
+    parts = {hint, *get_args(hint)}
+    if Instant in parts:
+        return parse_instant
+    if Day in parts:
+        return parse_day
+    if Decimal in parts:
+        return check_decimal
+    for part in parts:
+        inner = next((one for one in (part, *get_args(part)) if _is_struct(one)), None)
+        if inner is not None:
+            return _check_nested
+    if name in _CURRENCIES:
+        return check_currency
+    if name == "time_zone":
+        return _check_zone
+    if str in parts and (name in _IDS or name.endswith("_id") or name == "cl_ord_id"):
+        return check_id
+    if name in ("ids", "identifiers"):
+        return _check_ids
+    return None
+
+
+def _is_struct(hint: Any) -> bool:
+    if isinstance(hint, NewType):
+        return False
+    return isinstance(hint, type) and issubclass(hint, Struct)
+
+
+def _check_nested(value: Any, path: str) -> Any:
+    if isinstance(value, tuple):
+        after = tuple(_checked(one, f"{path}[{index}].") for index, one in enumerate(value))
+        same = all(new is old for new, old in zip(after, value, strict=True))
+        return value if same else after
+    return _checked(value, f"{path}.")
+
+
+def _check_zone(value: str, path: str) -> str:
+    zone(value, path)
+    return value
+
+
+def _check_ids(value: dict[str, str], path: str) -> dict[str, str]:
+    for scheme, told in value.items():
+        check_id(scheme, path)
+        check_id(told, f"{path}.{scheme}")
+    return value

@@ -1,0 +1,146 @@
+"""Rows of the read models, as they are, as of a past time, or as the ledger knew them.
+
+`as_of` asks what was true then: facts of later times are left out. `known_at` asks what the ledger
+knew then: records after a vector of positions are left out, and the rows are folded again from
+the log, by the folds that make the read models.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final
+
+from msgspec import Struct
+from psycopg import sql
+
+from domain.commands import Topic
+from domain.decisions import Stamped
+from domain.times import Day, Instant, local_day, to_ns
+from projections.rows import Projection, Table
+from schemas.codec import decode
+from schemas.envelope import GENESIS_HASH
+from schemas.partitioning import partition_of
+from streams.log import Log, LogHalted
+from streams.positions import KnownAt
+from streams.projecting import stamp
+from streams.read_models import ReadModels
+
+_EVENT_DATED: Final = ("trade_date", "booked_date", "business_date", "price_date", "from_date")
+
+
+class AsOf(Struct, frozen=True):
+    """A past time: a date compares business dates, an instant compares instants."""
+
+    day: Day | None = None
+    instant: Instant | None = None
+
+    @property
+    def ns(self) -> int | None:
+        """Return the instant as nanoseconds since 1970, or None for a date."""
+        return None if self.instant is None else to_ns(self.instant)
+
+    def includes(self, event_time_ns: int, business_date: str) -> bool:
+        """Tell whether a fact had happened."""
+        if self.day is not None:
+            return business_date <= self.day
+        return self.ns is None or event_time_ns <= self.ns
+
+    def includes_event(self, one: Stamped, zone_name: str) -> bool:
+        """Tell whether an event had happened, by its own dates where it tells any."""
+        if self.instant is not None:
+            return one.event_time <= self.instant
+        if self.day is None:
+            return True
+        told = (getattr(one.event, name, None) for name in _EVENT_DATED)
+        date = next(filter(None, told), None) or local_day(one.event_time, zone_name)
+        return bool(date <= self.day)
+
+
+NOW: Final = AsOf()
+
+
+class Past:
+    """Reads rows of accounts, instruments and prices from the tables, or folds them again."""
+
+    def __init__(self, log: Log, models: ReadModels) -> None:
+        self._source = log
+        self._models = models
+
+    def rows(
+        self,
+        table: Table,
+        streams: Sequence[str] | None = None,
+        known_at: KnownAt | None = None,
+        as_of: AsOf = NOW,
+        refold: bool = False,
+    ) -> list[Any]:
+        """Return rows of the given streams, of all when None, in the order of their key.
+
+        `as_of` is applied by folding only what had happened, where `refold` says so; else it is
+        the caller's to apply to the rows.
+        """
+        projection = self._projection_of(table)
+        if known_at is None and not refold:
+            return list(self._stored(table, streams))
+        names = streams if streams is not None else self._streams(projection.topic)
+        rows = [
+            row
+            for name in names
+            for row in self._folded(projection, table, name, known_at, as_of if refold else NOW)
+        ]
+        return sorted(rows, key=lambda row: tuple(getattr(row, name) for name in table.key))
+
+    def events(self, topic: Topic, stream: str, known_at: KnownAt | None) -> Iterator[Stamped]:
+        """Yield the valid events of a stream; raises LogHalted where its chain breaks."""
+        end = self.end_of(topic, stream, known_at)
+        partition = partition_of(stream, self._source.partitions)
+        seq, last_hash = 0, GENESIS_HASH
+        for record in self._source.read_stream(topic, stream, end):
+            recorded = decode(record)
+            envelope = recorded.envelope
+            if envelope.seq != seq + 1:
+                continue
+            if envelope.prev_hash != last_hash:
+                raise LogHalted(topic, partition, record.offset, "prev_hash breaks the chain")
+            seq, last_hash = envelope.seq, recorded.hash
+            yield stamp(recorded)
+
+    def end_of(self, topic: Topic, stream: str, known_at: KnownAt | None) -> int:
+        """Return the offset at which what is known of a stream's partition ends."""
+        partition = partition_of(stream, self._source.partitions)
+        head = self._source.heads(topic)[partition]
+        return head if known_at is None else known_at.end(topic, partition, head)
+
+    def _projection_of(self, table: Table) -> Projection:
+        return next(one for one in self._models.projections if table in one.tables)
+
+    def _stored(self, table: Table, streams: Sequence[str] | None) -> Iterable[Any]:
+        if streams is None:
+            return self._models.scan(table, sql.SQL(""), ())
+        where = sql.SQL(" WHERE t.{} = ANY(%s)").format(sql.Identifier(table.key[0]))
+        return self._models.scan(table, where, (list(streams),))
+
+    def _streams(self, topic: Topic) -> list[str]:
+        """Return the names of all streams of a topic, as the read models know them."""
+        projection = next(one for one in self._models.projections if one.topic == topic)
+        rows = self._models.connection.execute(
+            "SELECT stream FROM projection_heads WHERE projection = %s ORDER BY stream",
+            (projection.name,),
+        ).fetchall()
+        return [name for (name,) in rows]
+
+    def _folded(
+        self,
+        projection: Projection,
+        table: Table,
+        stream: str,
+        known_at: KnownAt | None,
+        as_of: AsOf,
+    ) -> Iterable[Any]:
+        fold = projection.make(fresh=True)
+        zone_name = "UTC"
+        happened = []
+        for one in self.events(projection.topic, stream, known_at):
+            zone_name = getattr(one.event, "time_zone", None) or zone_name
+            if type(one.event) in projection.handles and as_of.includes_event(one, zone_name):
+                happened.append(one)
+        fold.apply(happened)
+        return fold.rows(table)

@@ -1,0 +1,81 @@
+"""Position tokens, and vectors of them: what the ledger knew at a moment."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from msgspec import Struct
+
+from domain.commands import Topic
+from domain.errors import InvalidValue
+from domain.times import Instant
+from streams.log import TOPICS, Log
+
+Vector = Mapping[Topic, Mapping[int, int]]
+"""By topic and partition, the offset up to which, itself included, a log was known."""
+
+_EXPECTED: Final = (
+    "positions such as 0:12,3:55 (of events) or prices/0:7, one for each partition at most"
+)
+
+
+class KnownAt(Struct, frozen=True):
+    """What the ledger knew: a vector, and whether an instant led to it that has not passed.
+
+    A topic that the vector does not name is known whole; of one that it names, the partitions that
+    it leaves out are not known at all.
+    """
+
+    vector: Vector
+    provisional: bool = False
+
+    def end(self, topic: Topic, partition: int, head: int) -> int:
+        """Return the offset at which what is known of a partition ends."""
+        known = self.vector.get(topic)
+        if known is None:
+            return head
+        return min(known.get(partition, -1) + 1, head)
+
+
+def parse_vector(text: str) -> KnownAt:
+    """Return the vector that a list of positions stands for; raises InvalidValue."""
+    vector: dict[Topic, dict[int, int]] = {}
+    for part in text.split(","):
+        topic_name, _, place = part.strip().rpartition("/")
+        topic = next((one for one in TOPICS if one == (topic_name or "events")), None)
+        partition, colon, offset = place.partition(":")
+        if topic is None or not colon or not (partition.isdecimal() and offset.isdecimal()):
+            raise InvalidValue("known_at", text, _EXPECTED)
+        places = vector.setdefault(topic, {})
+        if int(partition) in places:
+            raise InvalidValue("known_at", text, _EXPECTED)
+        places[int(partition)] = int(offset)
+    return KnownAt(vector)
+
+
+def known_at_instant(log: Log, instant: Instant) -> KnownAt:
+    """Return what the ledger knew at an instant.
+
+    It is provisional until every partition holds a later record: one with an earlier recorded
+    time may still come.
+    """
+    vector: dict[Topic, dict[int, int]] = {}
+    provisional = False
+    for topic in TOPICS:
+        ends, heads = log.positions_at(topic, instant), log.heads(topic)
+        provisional = provisional or any(end >= head for end, head in zip(ends, heads, strict=True))
+        vector[topic] = {partition: end - 1 for partition, end in enumerate(ends) if end > 0}
+    return KnownAt(vector, provisional)
+
+
+def to_text(known_at: KnownAt) -> str:
+    """Return a vector as it can be given again, without partitions that hold no events."""
+    parts = []
+    for topic in TOPICS:
+        places = known_at.vector.get(topic)
+        if places is None:
+            continue
+        prefix = "" if topic == "events" else f"{topic}/"
+        named = {partition: offset for partition, offset in places.items() if offset > 0}
+        for partition, offset in sorted((named or {0: places.get(0, 0)}).items()):
+            parts.append(f"{prefix}{partition}:{offset}")
+    return ",".join(parts)

@@ -1,0 +1,352 @@
+"""The read models' tables: made, read for a fold, and written with the checkpoint as one.
+
+Rows, checkpoint, term and the heads of the streams are written in one transaction, guarded by the
+checkpoint's expected value. Postgres is the authority on what has been processed.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Struct
+from psycopg import sql
+from psycopg.types.json import Jsonb
+
+from infra import migrations, postgres
+from infra.migrations import Migration
+from infra.postgres import Connection
+from projections.rows import Changed, Projection, Table, Wanted
+from schemas.validity import Head, PartitionState
+from streams.log import LogError
+
+_OWNER: Final = "read_models"
+_SQL: Final = """
+CREATE TABLE projections (
+    name text PRIMARY KEY,
+    version integer NOT NULL,
+    log_id text NOT NULL
+);
+CREATE TABLE projection_checkpoints (
+    projection text NOT NULL,
+    topic text NOT NULL,
+    partition integer NOT NULL,
+    next_offset bigint NOT NULL,
+    term bigint NOT NULL,
+    voids bigint NOT NULL,
+    halted text,
+    PRIMARY KEY (projection, partition)
+);
+CREATE TABLE projection_heads (
+    projection text NOT NULL,
+    partition integer NOT NULL,
+    stream text COLLATE "C" NOT NULL,
+    seq bigint NOT NULL,
+    hash text NOT NULL,
+    PRIMARY KEY (projection, partition, stream)
+);
+"""
+_MIGRATIONS: Final = (Migration(1, "read_models", _SQL),)
+_SCAN_ROWS: Final = 5000
+_LOCK: Final = "daybook/projecting/"
+
+
+class CheckpointMoved(LogError):  # noqa: N818 - names what happened
+    """Somebody else has projected these records: what was about to be written is thrown away."""
+
+
+class Checkpoint(Struct, frozen=True):
+    """How far a projection is in a partition: `next_offset` comes next. `halted` says why not."""
+
+    projection: str
+    topic: str
+    partition: int
+    next_offset: int
+    term: int
+    voids: int
+    halted: str | None
+
+
+class Advance(Struct, frozen=True):
+    """One step of a projection in a partition: what to write, from which checkpoint to which."""
+
+    projection: Projection
+    partition: int
+    from_offset: int
+    state: PartitionState
+    voids: int
+    heads: dict[str, Head]
+    changed: Sequence[Changed]
+
+
+class ReadModels:
+    """The read models of one log in one schema. One connection, for one thread."""
+
+    def __init__(
+        self, dsn: str, schema: str, log_id: str, projections: Sequence[Projection]
+    ) -> None:
+        self.schema = schema
+        self.projections = tuple(projections)
+        self.log_id = log_id
+        self.connection: Connection = postgres.connect(
+            dsn, schema=schema, part="the read models' store"
+        )
+        migrations.apply(self.connection, _OWNER, _MIGRATIONS, schema=schema)
+        self._make_tables()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.connection.close()
+
+    def projecting_lock(self) -> Any:
+        """Hold the lock of the one process that projects, waiting for it."""
+        return postgres.advisory_lock(self.connection, _LOCK + self.schema)
+
+    # --- tables --------------------------------------------------------------------------------
+
+    def _make_tables(self) -> None:
+        wanted = {one.name: (one.version, self.log_id) for one in self.projections}
+        if self._registered() == wanted:
+            return
+        with self.projecting_lock(), self.connection.transaction():
+            registered = self._registered()
+            for projection in self.projections:
+                if registered.get(projection.name) != wanted[projection.name]:
+                    self._make_anew(projection)
+
+    def _registered(self) -> dict[str, tuple[int, str]]:
+        rows = self.connection.execute("SELECT name, version, log_id FROM projections").fetchall()
+        return {name: (version, log_id) for name, version, log_id in rows}
+
+    def _make_anew(self, projection: Projection) -> None:
+        execute = self.connection.execute
+        for table in projection.tables:
+            execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(table.name)))
+        execute(projection.schema_sql.encode())
+        execute("DELETE FROM projection_checkpoints WHERE projection = %s", (projection.name,))
+        execute("DELETE FROM projection_heads WHERE projection = %s", (projection.name,))
+        execute("DELETE FROM projections WHERE name = %s", (projection.name,))
+        execute(
+            "INSERT INTO projections VALUES (%s, %s, %s)",
+            (projection.name, projection.version, self.log_id),
+        )
+
+    def empty(self, projection: Projection) -> None:
+        """Make a projection's tables anew, empty, and its checkpoints with them."""
+        with self.connection.transaction():
+            self._make_anew(projection)
+
+    # --- reading -------------------------------------------------------------------------------
+
+    def checkpoints(self) -> dict[tuple[str, int], Checkpoint]:
+        """Return the checkpoints there are, by projection and partition."""
+        rows = self.connection.execute(
+            "SELECT projection, topic, partition, next_offset, term, voids, halted"
+            " FROM projection_checkpoints"
+        ).fetchall()
+        return {(row[0], row[2]): Checkpoint(*row) for row in rows}
+
+    def heads(self, projection: str, partition: int) -> dict[str, Head]:
+        """Return the heads of a partition's streams as a projection knows them."""
+        rows = self.connection.execute(
+            "SELECT stream, seq, hash FROM projection_heads"
+            " WHERE projection = %s AND partition = %s",
+            (projection, partition),
+        ).fetchall()
+        return {stream: (seq, digest) for stream, seq, digest in rows}
+
+    def scan(self, table: Table, where: sql.Composable, values: Sequence[Any]) -> Iterator[Any]:
+        """Yield the rows of a table that a condition picks, by key, as the table's structs."""
+        query = sql.SQL("SELECT {} FROM {} AS t{} ORDER BY {}").format(
+            _listed(table.columns, "t"), sql.Identifier(table.name), where, _listed(table.key, "t")
+        )
+        with (
+            self.connection.transaction(),
+            self.connection.cursor(name="scan") as cursor,
+        ):
+            cursor.itersize = _SCAN_ROWS
+            cursor.execute(query, values)
+            for row in cursor:
+                yield table.row(*row)
+
+    def fetch(self, wanted: Wanted) -> list[tuple[Any, ...]]:
+        """Return the rows that a fold wants, as tuples of the table's columns."""
+        table = wanted.table
+        types = _types(table)
+        arrays = [
+            sql.SQL("%s::{}[]").format(sql.SQL("bigint" if types[name] is int else "text"))
+            for name in wanted.columns
+        ]
+        names = [sql.Identifier(name) for name in wanted.columns]
+        query = sql.SQL(
+            "SELECT {columns} FROM {table} AS t JOIN unnest({arrays}) AS w ({names})"
+            " ON {matches}{only}"
+        ).format(
+            columns=_listed(table.columns, "t"),
+            table=sql.Identifier(table.name),
+            arrays=sql.SQL(", ").join(arrays),
+            names=sql.SQL(", ").join(names),
+            matches=sql.SQL(" AND ").join(sql.SQL("t.{0} = w.{0}").format(name) for name in names),
+            only=sql.SQL(f" WHERE {wanted.only}" if wanted.only else ""),
+        )
+        columns = [list(column) for column in zip(*wanted.values, strict=True)]
+        return self.connection.execute(query, columns).fetchall()
+
+    # --- writing -------------------------------------------------------------------------------
+
+    def write(self, advances: Sequence[Advance]) -> None:
+        """Write what folds changed with their checkpoints, all or nothing.
+
+        Raises CheckpointMoved when a checkpoint is not where an advance starts.
+        """
+        with self.connection.transaction():
+            for advance in advances:
+                self._move_checkpoint(advance)
+                for changed in advance.changed:
+                    self._write_rows(changed)
+
+    def _move_checkpoint(self, advance: Advance) -> None:
+        name, state, partition = advance.projection.name, advance.state, advance.partition
+        if advance.from_offset == 0:
+            cursor = self.connection.execute(
+                "INSERT INTO projection_checkpoints VALUES (%s, %s, %s, %s, %s, %s, NULL)"
+                " ON CONFLICT (projection, partition) DO NOTHING",
+                (
+                    name,
+                    state.topic,
+                    advance.partition,
+                    state.next_offset,
+                    state.term,
+                    advance.voids,
+                ),
+            )
+        else:
+            cursor = self.connection.execute(
+                "UPDATE projection_checkpoints SET next_offset = %s, term = %s,"
+                " voids = voids + %s, halted = NULL"
+                " WHERE projection = %s AND partition = %s AND next_offset = %s",
+                (
+                    state.next_offset,
+                    state.term,
+                    advance.voids,
+                    name,
+                    partition,
+                    advance.from_offset,
+                ),
+            )
+        if cursor.rowcount != 1:
+            raise CheckpointMoved(f"{name} is no longer at {partition}:{advance.from_offset}")
+        self._write_heads(advance)
+
+    def _write_heads(self, advance: Advance) -> None:
+        heads = advance.heads
+        self.connection.execute(
+            "INSERT INTO projection_heads SELECT %s, %s, * FROM"
+            " unnest(%s::text[], %s::bigint[], %s::text[])"
+            " ON CONFLICT (projection, partition, stream)"
+            " DO UPDATE SET seq = excluded.seq, hash = excluded.hash",
+            (
+                advance.projection.name,
+                advance.partition,
+                list(heads),
+                [seq for seq, _ in heads.values()],
+                [digest for _, digest in heads.values()],
+            ),
+        )
+
+    def halt(self, projection: str, topic: str, partition: int, reason: str) -> None:
+        """Write down why a projection stands still in a partition."""
+        self.connection.execute(
+            "INSERT INTO projection_checkpoints VALUES (%s, %s, %s, 0, 0, 0, %s)"
+            " ON CONFLICT (projection, partition) DO UPDATE SET halted = excluded.halted",
+            (projection, topic, partition, reason),
+        )
+
+    def _write_rows(self, changed: Changed) -> None:
+        table = changed.table
+        if changed.deletes:
+            self._delete(table, changed.deletes)
+        if changed.inserts:
+            postgres.copy_rows(
+                self.connection, table.name, table.columns, stored(table, changed.inserts)
+            )
+        if changed.upserts:
+            self._upsert(table, changed.upserts)
+
+    def _delete(self, table: Table, keys: list[tuple[Any, ...]]) -> None:
+        types = _types(table)
+        names = [sql.Identifier(name) for name in table.key]
+        arrays = [
+            sql.SQL("%s::{}[]").format(sql.SQL("bigint" if types[name] is int else "text"))
+            for name in table.key
+        ]
+        query = sql.SQL("DELETE FROM {} AS t USING unnest({}) AS w ({}) WHERE {}").format(
+            sql.Identifier(table.name),
+            sql.SQL(", ").join(arrays),
+            sql.SQL(", ").join(names),
+            sql.SQL(" AND ").join(sql.SQL("t.{0} = w.{0}").format(name) for name in names),
+        )
+        self.connection.execute(query, [list(column) for column in zip(*keys, strict=True)])
+
+    def _upsert(self, table: Table, rows: list[Any]) -> None:
+        staging = f"staging_{table.name}"
+        self.connection.execute(
+            sql.SQL("CREATE TEMP TABLE IF NOT EXISTS {} (LIKE {}) ON COMMIT DELETE ROWS").format(
+                sql.Identifier(staging), sql.Identifier(table.name)
+            )
+        )
+        postgres.copy_rows(self.connection, staging, table.columns, stored(table, rows))
+        others = [name for name in table.columns if name not in table.key]
+        self.connection.execute(
+            sql.SQL(
+                "INSERT INTO {table} ({columns}) SELECT {columns} FROM {staging}"
+                " ON CONFLICT ({key}) DO UPDATE SET {sets}"
+            ).format(
+                table=sql.Identifier(table.name),
+                staging=sql.Identifier("pg_temp", staging),
+                columns=_listed(table.columns),
+                key=_listed(table.key),
+                sets=sql.SQL(", ").join(
+                    sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name)) for name in others
+                ),
+            )
+        )
+        self.connection.execute(sql.SQL("TRUNCATE {}").format(sql.Identifier("pg_temp", staging)))
+
+
+def stored(table: Table, rows: Iterable[Any]) -> Iterable[Sequence[Any]]:
+    """Return rows as Postgres takes them: what is JSON wrapped as such."""
+    json_columns = [
+        index for index, name in enumerate(table.columns) if _is_json(_types(table)[name])
+    ]
+    astuple = msgspec.structs.astuple
+    if not json_columns:
+        return map(astuple, rows)
+    return (_wrapped(list(astuple(row)), json_columns) for row in rows)
+
+
+def _wrapped(values: list[Any], json_columns: list[int]) -> list[Any]:
+    for index in json_columns:
+        if values[index] is not None:
+            values[index] = Jsonb(values[index], dumps=msgspec.json.encode)
+    return values
+
+
+def _types(table: Table) -> dict[str, Any]:
+    return get_type_hints(table.row)
+
+
+def _is_json(annotation: Any) -> bool:
+    """Tell whether a column of this type holds JSON: dicts, and lists of other than text."""
+    options = get_args(annotation) or (annotation,)
+    if get_origin(annotation) in (list, dict):
+        options = (annotation,)
+    return any(
+        get_origin(option) is dict or (get_origin(option) is list and get_args(option) != (str,))
+        for option in options
+    )
+
+
+def _listed(names: Sequence[str], alias: str | None = None) -> sql.Composed:
+    if alias is None:
+        return sql.SQL(", ").join(map(sql.Identifier, names))
+    return sql.SQL(", ").join(sql.Identifier(alias, name) for name in names)
