@@ -17,9 +17,10 @@ def find_account(view: View) -> Account | None:
     return entity if isinstance(entity, Account) else None
 
 
-def decide_account(view: View, request: Request, command: OpenAccount | CloseAccount) -> Decision:
+def decide_account(view: View, request: Request, _content_hash: str) -> Decision:
     """Decide on opening, changing or closing an account."""
     account = find_account(view)
+    command = request.command
     match command:
         case OpenAccount():
             return _open(account, request, command)
@@ -29,6 +30,8 @@ def decide_account(view: View, request: Request, command: OpenAccount | CloseAcc
             if account.closed:
                 return Refused("account_closed")
             return Accepted(AccountClosed(reason=command.reason), request.flags)
+        case _:
+            raise AssertionError(f"{type(command).__name__} is not a command about accounts")
 
 
 def unknown_account(account_id: str) -> Lacking:

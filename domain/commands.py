@@ -15,7 +15,7 @@ from domain.times import Day, Instant
 Topic = Literal["events", "prices", "reference"]
 
 
-class Source(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Source(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Where an imported fact stood: the SHA-256 of the file, and its line (from 1)."""
 
     digest: str
@@ -266,7 +266,7 @@ PriceCommand = RecordPrice
 Command = AccountCommand | ReferenceCommand | PriceCommand
 
 
-class Request(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Request(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One command as it was asked.
 
     `key` is the account of an account's command, the instrument of a price, the entity of a

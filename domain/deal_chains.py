@@ -116,8 +116,12 @@ def _superseded(view: View, event: DealCorrected, chain: Deal | None) -> Changes
 
 
 def _corrected(view: View, stamped: Stamped, event: DealCorrected) -> Changes:
-    changes: Changes = [_own_id(view, stamped, event.deal_id, event.chain_id)]
     _, chain = find_chain(view, event.chain_id)
+    if event.chain_id == event.deal_id and chain is not None:
+        _, deal_id, told = _told(view, stamped, event.deal_id)
+        ended = msgspec.structs.replace(told, status="busted")
+        return [("deal", deal_id, ended), *_unfill(view, chain)]
+    changes: Changes = [_own_id(view, stamped, event.deal_id, event.chain_id)]
     if not has_effect(stamped.flags):
         if chain is None or chain.status != "busted":
             changes.extend(_superseded(view, event, chain))

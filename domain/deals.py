@@ -42,7 +42,9 @@ TERMS_ASSUMED: Final = "terms_assumed"
 """Flag of a deal booked with terms that nobody told, and that may still be amended."""
 NO_EFFECT: Final = frozenset((REVERSED_BEFORE_ARRIVAL, "deal_busted"))
 
-_DEAL_FIELDS: Final = DealFields.__struct_fields__
+_COMMAND_ALONE: Final = tuple(
+    name for name in CorrectDeal.__struct_fields__ if name not in DealFields.__struct_fields__
+)
 _ONE: Final = Decimal(1)
 _CENT_ROUNDING: Final = Decimal("0.005")
 
@@ -88,6 +90,8 @@ def find_chain(view: View, deal_id: str) -> tuple[str, Deal | None]:
 def told_before(view: View, kind: str, fact_id: str, content_hash: str) -> Decision | None:
     """Return the answer for an id that was told before: known, or a conflict; None if it is new."""
     entity = view.get(kind, fact_id)
+    if entity is None:
+        return None
     match entity:
         case Deal() if not entity.told:
             return None
@@ -132,13 +136,17 @@ def _correct(
     chain_id, chain = find_chain(view, command.ref_deal_id)
     if chain_id == command.deal_id:
         return Refused("corrects_itself", {"id": command.deal_id})
+    own = view.get("deal", command.deal_id)
+    if chain is not None and chain.status in ("busted", WAITING):
+        flags = (*flags, REVERSED_BEFORE_ARRIVAL if chain.status == WAITING else "deal_busted")
+        if isinstance(own, Deal) and own.status == "corrected":
+            # A correction of it came first, and went on without knowing of the bust.
+            chain_id = command.deal_id
+    elif own is not None:
+        flags = (*flags, REVERSED_BEFORE_ARRIVAL)
     event = DealCorrected(**fields, ref_deal_id=command.ref_deal_id, chain_id=chain_id)
     if chain is None:
         flags = (*flags, "unknown_deal")
-    elif chain.status in ("busted", WAITING):
-        flags = (*flags, REVERSED_BEFORE_ARRIVAL if chain.status == WAITING else "deal_busted")
-    if view.get("deal", command.deal_id) is not None and NO_EFFECT.isdisjoint(flags):
-        flags = (*flags, REVERSED_BEFORE_ARRIVAL)
     if NO_EFFECT.isdisjoint(flags):
         flags = (*flags, *_fill_flags(view, request, event, chain))
     return Accepted(event, flags)
@@ -230,7 +238,9 @@ def _book(
     if command.price is None and command.gross is None and command.net is None:
         return Lacking("no_amount", f"deal {command.deal_id!r} tells neither price nor amount")
     cost, legs, flags = cost_and_legs(command, terms)
-    fields: dict[str, Any] = {name: getattr(command, name) for name in _DEAL_FIELDS}
+    fields: dict[str, Any] = msgspec.structs.asdict(command)
+    for name in _COMMAND_ALONE:
+        fields.pop(name, None)
     if command.trade_date is None:
         zone_name = instrument.terms.time_zone or account.settings.time_zone
         fields["trade_date"] = local_day(request.event_time, zone_name)
@@ -297,8 +307,9 @@ def cost_and_legs(
     """
     sign = 1 if deal.side == "buy" else -1
     flags: list[str] = []
-    own_fees = money.add(fee.amount for fee in deal.fees if fee.currency == deal.currency)
-    extras = money.add((own_fees, _signed(sign, deal.accrued_interest or money.ZERO)))
+    extras = own_fees = _own_fees(deal)
+    if deal.accrued_interest is not None:
+        extras = money.EXACT.add(own_fees, _signed(sign, deal.accrued_interest))
     computed = None
     if deal.price is not None:
         computed = _at_cost_scale(
@@ -316,9 +327,9 @@ def cost_and_legs(
         cost = _signed(-sign, money.add((net, extras)))
     else:
         cost = computed if computed is not None else money.ZERO
-    if computed is not None and _differs(cost, computed):
+    if computed is not None and cost is not computed and _differs(cost, computed):
         flags.append("gross_differs")
-    own_cash = money.EXACT.minus(money.add((_signed(sign, cost), extras)))
+    own_cash = money.EXACT.subtract(_signed(-sign, cost), extras)
     if terms.cash_style == "margined":
         own_cash = money.EXACT.minus(own_fees)
     elif net is not None:
@@ -326,6 +337,15 @@ def cost_and_legs(
             flags.append("net_differs")
         own_cash = net
     return cost, _legs(deal, terms, sign, own_cash), tuple(flags)
+
+
+def _own_fees(deal: DealFields) -> Decimal:
+    """Return the sum of a deal's fees in its own currency."""
+    total = money.ZERO
+    for fee in deal.fees:
+        if fee.currency == deal.currency:
+            total = money.EXACT.add(total, fee.amount)
+    return total
 
 
 def _at_cost_scale(amount: Decimal) -> Decimal:
@@ -359,12 +379,14 @@ def _legs(deal: DealFields, terms: Terms, sign: int, own_cash: Decimal) -> tuple
         for fee in deal.fees
         if fee.amount and (fee.currency != deal.currency or _settled_apart(fee, deal))
     ]
-    own_apart = money.add(fee.amount for fee in apart if fee.currency == deal.currency)
     legs: list[CashLeg] = []
     if terms.base_currency is not None:
         amount = _signed(sign, deal.quantity)
         legs.append(CashLeg(currency=terms.base_currency, amount=amount, settlement_date=settles))
-    currency, amount = deal.currency, money.EXACT.add(own_cash, own_apart)
+    currency, amount = deal.currency, own_cash
+    for fee in apart:
+        if fee.currency == currency:
+            amount = money.EXACT.add(amount, fee.amount)
     if in_cash and deal.settlement_amount is not None:
         currency = deal.settlement_currency or currency
         size = deal.settlement_amount.copy_abs()

@@ -1,7 +1,7 @@
 """The decider: what a command comes to, and what an event leaves behind."""
 
-from collections.abc import Iterable
-from typing import get_args
+from collections.abc import Callable, Iterable
+from typing import Final, get_args
 
 from domain import commands, events
 from domain.accounts import decide_account, evolve_account, find_account
@@ -9,33 +9,67 @@ from domain.cash import decide_cash, evolve_cash
 from domain.commands import Request
 from domain.deal_chains import evolve_deal
 from domain.deals import decide_deal
-from domain.decisions import Accepted, Decision, EntityKey, Stamped, View
+from domain.decisions import Decision, EntityKey, Stamped, View
 from domain.entities import Entity
 from domain.orders import decide_order, evolve_orders
 from domain.reference import decide_price, decide_reference, evolve_reference
 from domain.transfers import decide_transfer, evolve_transfer
 
-_ORDERS = get_args(commands.OrderCommand)
-_DEALS = get_args(commands.DealCommand)
-_CASH = get_args(commands.CashCommand)
-_TRANSFERS = get_args(commands.TransferCommand)
 _REFERENCE = get_args(commands.ReferenceCommand)
-_DEAL_EVENTS = (
-    events.DealRecorded,
-    events.DealBusted,
-    events.DealTermsAmended,
-    events.FeesRecorded,
-    events.LotsAssigned,
-)
-_CASH_EVENTS = (
-    events.CashMoved,
-    events.CashReversed,
-    events.PositionMoved,
-    events.PositionMoveReversed,
-)
-_TRANSFER_EVENTS = (events.TransferSent, events.TransferReceived, events.TransferReturned)
-_ORDER_EVENTS = (events.OrderPlaced, events.OrderReport)
-_ACCOUNT_EVENTS = (events.AccountOpened, events.AccountChanged, events.AccountClosed)
+Decide = Callable[[View, Request, str], Decision]
+Evolve = Callable[[View, Stamped], list[tuple[str, str, Entity]]]
+
+_DECIDERS: Final[dict[type, Decide]] = {
+    **dict.fromkeys(get_args(commands.DealCommand), decide_deal),
+    **dict.fromkeys(get_args(commands.OrderCommand), decide_order),
+    **dict.fromkeys(get_args(commands.CashCommand), decide_cash),
+    **dict.fromkeys(get_args(commands.TransferCommand), decide_transfer),
+    **dict.fromkeys((commands.OpenAccount, commands.CloseAccount), decide_account),
+    **dict.fromkeys(get_args(commands.ReferenceCommand), decide_reference),
+    commands.RecordPrice: decide_price,
+}
+
+
+def _evolve_account(view: View, stamped: Stamped) -> list[tuple[str, str, Entity]]:
+    return [("account", "", evolve_account(find_account(view), stamped))]
+
+
+def _evolve_nothing(_view: View, _stamped: Stamped) -> list[tuple[str, str, Entity]]:
+    return []
+
+
+_EVOLVERS: Final[dict[type, Evolve]] = {
+    **dict.fromkeys(get_args(events.ReferenceEvent), evolve_reference),
+    **dict.fromkeys(get_args(events.AccountEvent), evolve_orders),
+    **dict.fromkeys(
+        (
+            events.DealRecorded,
+            events.DealCorrected,
+            events.DealBusted,
+            events.DealTermsAmended,
+            events.FeesRecorded,
+            events.LotsAssigned,
+        ),
+        evolve_deal,
+    ),
+    **dict.fromkeys(
+        (
+            events.CashMoved,
+            events.CashReversed,
+            events.PositionMoved,
+            events.PositionMoveReversed,
+        ),
+        evolve_cash,
+    ),
+    **dict.fromkeys(
+        (events.TransferSent, events.TransferReceived, events.TransferReturned), evolve_transfer
+    ),
+    **dict.fromkeys(
+        (events.AccountOpened, events.AccountChanged, events.AccountClosed), _evolve_account
+    ),
+    **dict.fromkeys((events.PriceRecorded, events.CommandRefused), _evolve_nothing),
+}
+"""What is no other kind of an account's event is one of its orders'."""
 
 
 def decide(view: View, request: Request, content_hash: str) -> Decision:
@@ -44,38 +78,12 @@ def decide(view: View, request: Request, content_hash: str) -> Decision:
     `content_hash` stands for the command's content by value: an id told again with the same one is
     known already, with another one a conflict.
     """
-    command = request.command
-    if isinstance(command, _DEALS):
-        return decide_deal(view, request, content_hash)
-    if isinstance(command, _ORDERS):
-        return decide_order(view, request, content_hash)
-    if isinstance(command, _CASH):
-        return decide_cash(view, request, content_hash)
-    if isinstance(command, _TRANSFERS):
-        return decide_transfer(view, request, content_hash)
-    if isinstance(command, commands.OpenAccount | commands.CloseAccount):
-        return decide_account(view, request, command)
-    if isinstance(command, _REFERENCE):
-        return decide_reference(view, request, content_hash)
-    return decide_price(request)
+    return _DECIDERS[type(request.command)](view, request, content_hash)
 
 
 def evolve(view: View, stamped: Stamped) -> list[tuple[str, str, Entity]]:
     """Return the entities, by kind and id, that a valid event leaves changed in its stream."""
-    event = stamped.event
-    if isinstance(event, _DEAL_EVENTS):
-        return evolve_deal(view, stamped)
-    if isinstance(event, _ORDER_EVENTS):
-        return evolve_orders(view, stamped)
-    if isinstance(event, _CASH_EVENTS):
-        return evolve_cash(view, stamped)
-    if isinstance(event, _TRANSFER_EVENTS):
-        return evolve_transfer(stamped)
-    if isinstance(event, _ACCOUNT_EVENTS):
-        return [("account", "", evolve_account(find_account(view), stamped))]
-    if isinstance(event, events.PriceRecorded | events.CommandRefused):
-        return []
-    return evolve_reference(stamped)
+    return _EVOLVERS[type(stamped.event)](view, stamped)
 
 
 def keys_of(request: Request) -> Iterable[EntityKey]:
@@ -84,6 +92,15 @@ def keys_of(request: Request) -> Iterable[EntityKey]:
     A hint for fetching in bulk: what a decision looks at beyond them is fetched one by one.
     """
     command = request.command
+    if isinstance(command, commands.RecordDeal):
+        yield "account", ""
+        yield "deal", command.deal_id
+        yield "instrument", command.instrument
+        if command.order_id is not None:
+            yield "order", command.order_id
+        if isinstance(command, commands.CorrectDeal):
+            yield "deal", command.ref_deal_id
+        return
     if isinstance(command, commands.RecordPrice):
         return
     if isinstance(command, _REFERENCE):
@@ -91,13 +108,6 @@ def keys_of(request: Request) -> Iterable[EntityKey]:
         return
     yield "account", ""
     match command:
-        case commands.RecordDeal():
-            yield "deal", command.deal_id
-            yield "instrument", command.instrument
-            if command.order_id is not None:
-                yield "order", command.order_id
-            if isinstance(command, commands.CorrectDeal):
-                yield "deal", command.ref_deal_id
         case commands.PlaceOrder():
             yield "order", command.order_id
             yield "instrument", command.instrument
@@ -112,6 +122,3 @@ def keys_of(request: Request) -> Iterable[EntityKey]:
             yield "movement", command.movement_id
         case _:
             return
-
-
-__all__ = ["Accepted", "decide", "evolve", "keys_of"]

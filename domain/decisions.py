@@ -24,7 +24,7 @@ class View(Protocol):
         ...
 
 
-class Accepted(Struct, frozen=True):
+class Accepted(Struct, frozen=True, gc=False):
     """The one event a command yields, and what a person should look at in it."""
 
     event: Event
@@ -55,7 +55,7 @@ class Known(Struct, frozen=True):
 Decision = Accepted | Refused | Lacking | Known
 
 
-class Stamped(Struct, frozen=True):
+class Stamped(Struct, frozen=True, gc=False):
     """An event with its place in its stream, as `evolve` and the folds take it.
 
     `content_hash` is that of the command's content, by which a repeated id is told from a conflict.

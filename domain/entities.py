@@ -39,7 +39,7 @@ OrderStatus = Literal[
 ]
 
 
-class Entity(Struct, frozen=True, kw_only=True, omit_defaults=True, tag=True):
+class Entity(Struct, frozen=True, kw_only=True, omit_defaults=True, tag=True, gc=False):
     """One remembered thing of a stream."""
 
 

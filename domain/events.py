@@ -59,14 +59,14 @@ CorporateActionKind = Literal[
 PriceKind = Literal["close", "mid", "last", "bid", "ask"]
 
 
-class Event(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Event(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A fact of one stream. Its type name and version stand in the envelope."""
 
 
 # --- parts of events ---------------------------------------------------------------------------
 
 
-class Fee(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Fee(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A cost of a deal; `amount` is positive for a cost, negative for a rebate."""
 
     kind: str
@@ -75,7 +75,7 @@ class Fee(Struct, frozen=True, kw_only=True, omit_defaults=True):
     settlement_date: Day | None = None
 
 
-class CashLeg(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class CashLeg(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Cash that an event moves: `amount` into the account is positive."""
 
     currency: str
@@ -328,7 +328,7 @@ class DealFields(Timed, frozen=True, kw_only=True, omit_defaults=True):
     told: OrderTold | None = None
 
 
-class Terms(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Terms(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """The terms a deal was booked with, so that folding it needs no other topic.
 
     Gross is price x quantity x `multiplier` x `price_unit`. A paid deal has a leg of cash for its

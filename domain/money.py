@@ -43,8 +43,11 @@ def parse_decimal(text: str, field: str) -> Decimal:
 
     Raises InvalidValue for what is not finite, or has more than 38 digits or 18 decimals.
     """
+    told = text.strip()
+    if "_" in told or not told.isascii():
+        raise InvalidValue(field, text, _EXPECTED)
     try:
-        number = EXACT.create_decimal(text.strip())
+        number = EXACT.create_decimal(told)
     except (InvalidOperation, Inexact):
         raise InvalidValue(field, text, _EXPECTED) from None
     return check_decimal(number, field)

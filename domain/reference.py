@@ -81,7 +81,7 @@ def _about_action(
     return decision
 
 
-def evolve_reference(stamped: Stamped) -> list[tuple[str, str, Entity]]:
+def evolve_reference(_view: View, stamped: Stamped) -> list[tuple[str, str, Entity]]:
     """Return the entities that an event of the reference topic changes."""
     event = stamped.event
     match event:
@@ -112,7 +112,7 @@ def _named_entity(stamped: Stamped) -> Named:
     return Named(content_hash=stamped.content_hash, offset=stamped.offset, seq=stamped.seq)
 
 
-def decide_price(request: Request) -> Decision:
+def decide_price(_view: View, request: Request, _content_hash: str) -> Decision:
     """Decide on a price: always recorded; another price of the same moment is a revision."""
     assert isinstance(request.command, commands.RecordPrice)
     event = events.PriceRecorded(**msgspec.structs.asdict(request.command))

@@ -18,6 +18,8 @@ TimePrecision = Literal["day", "second", "milli", "micro", "nano"]
 
 FIRST_YEAR: Final = 1678
 LAST_YEAR: Final = 2261
+_MOST_OFFSET_H: Final = 15
+_LAST_MINUTE: Final = 59
 _NS_PER_SECOND: Final = 1_000_000_000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _RFC3339: Final = re.compile(
@@ -25,6 +27,7 @@ _RFC3339: Final = re.compile(
     r"\s*(?:([Zz])|([+-])(\d\d):?(\d\d))?",
     re.ASCII,
 )
+_FRACTION: Final = re.compile(r"[.,](\d+)", re.ASCII)
 _DAY: Final = re.compile(r"(\d{4})-?(\d\d)-?(\d\d)", re.ASCII)
 _EXPECTED_TIME: Final = (
     "an RFC 3339 time with a zone, such as 2024-01-02T14:30:00Z, in the years 1678 to 2261"
@@ -62,7 +65,11 @@ def parse_instant(text: str, field: str, default_zone: str | None = None) -> Ins
         )
     except ValueError:
         raise InvalidValue(field, text, _EXPECTED_TIME) from None
+    if not FIRST_YEAR <= moment.year <= LAST_YEAR:
+        raise InvalidValue(field, text, _EXPECTED_TIME)
     if sign:
+        if int(off_h) > _MOST_OFFSET_H or int(off_m) > _LAST_MINUTE:
+            raise InvalidValue(field, text, _EXPECTED_TIME)
         offset = timedelta(hours=int(off_h), minutes=int(off_m))
         moment = moment - offset if sign == "+" else moment + offset
     elif not utc:
@@ -80,8 +87,8 @@ def _to_utc(naive: datetime, zone_name: str) -> datetime:
 
 def precision_of(text: str) -> TimePrecision:
     """Return how finely a told time was given, by the digits after its seconds."""
-    fraction = text.partition(".")[2].rstrip("Zz") if "." in text else ""
-    digits = len(re.split(r"[+-]", fraction)[0])
+    fraction = _FRACTION.search(text)
+    digits = 0 if fraction is None else len(fraction.group(1))
     return _PRECISIONS[min((digits + 2) // 3, 3)]
 
 

@@ -66,7 +66,7 @@ def _return(
     return Accepted(event, request.flags)
 
 
-def evolve_transfer(stamped: Stamped) -> list[tuple[str, str, Entity]]:
+def evolve_transfer(_view: View, stamped: Stamped) -> list[tuple[str, str, Entity]]:
     """Return the transfer after one of its events."""
     event = stamped.event
     match event:

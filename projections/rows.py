@@ -1,6 +1,8 @@
 """How folds speak of rows: the tables they keep, the rows they want, the rows they changed."""
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from operator import attrgetter
 from typing import Any, Final, Protocol
 
 from msgspec import Struct
@@ -8,9 +10,20 @@ from msgspec import Struct
 from domain.commands import Topic
 from domain.decisions import Stamped
 from domain.events import Event
+from domain.times import Instant, to_ns
 
 CHANGED_OFFSET: Final = "changed_offset"
 """Column of every row: the offset, in its partition, of the event that changed it last."""
+
+
+def time_ns(instant: Instant) -> int:
+    """Return nanoseconds since 1970: most instants of a log share their second with others."""
+    return _second_ns(instant[:20]) + int(instant[20:29])
+
+
+@lru_cache(maxsize=65536)
+def _second_ns(second: str) -> int:
+    return to_ns(Instant(f"{second}000000000Z"))
 
 
 class Table(Struct, frozen=True):
@@ -106,10 +119,12 @@ class Rows:
     def __init__(self, table: Table) -> None:
         self.table = table
         self._key_fields = table.key
+        self._key_of = attrgetter(*table.key)
+        self._has_one_field = len(table.key) == 1
         self.by_key: dict[tuple[Any, ...], Any] = {}
         self._seen: set[tuple[Any, ...]] = set()
-        self._inserted: set[tuple[Any, ...]] = set()
-        self._updated: set[tuple[Any, ...]] = set()
+        self._inserted: dict[tuple[Any, ...], None] = {}
+        self._updated: dict[tuple[Any, ...], None] = {}
         self._deleted: set[tuple[Any, ...]] = set()
 
     def get(self, *key: Any) -> Any | None:
@@ -132,12 +147,13 @@ class Rows:
 
     def key_of(self, row: Any) -> tuple[Any, ...]:
         """Return a row's key."""
-        return tuple(getattr(row, name) for name in self._key_fields)
+        key: tuple[Any, ...] = self._key_of(row)
+        return (key,) if self._has_one_field else key
 
     def insert(self, key: tuple[Any, ...], row: Any) -> None:
         """Add a row that is certain to be new."""
         self.by_key[key] = row
-        self._inserted.add(key)
+        self._inserted[key] = None
 
     def put(self, key: tuple[Any, ...], row: Any) -> None:
         """Set a row, new or changed."""
@@ -145,14 +161,14 @@ class Rows:
             return
         self.by_key[key] = row
         if key not in self._inserted:
-            self._updated.add(key)
+            self._updated[key] = None
 
     def delete(self, key: tuple[Any, ...]) -> None:
         """Remove a row."""
         del self.by_key[key]
-        self._updated.discard(key)
+        self._updated.pop(key, None)
         if key in self._inserted:
-            self._inserted.discard(key)
+            del self._inserted[key]
         else:
             self._deleted.add(key)
 
@@ -165,9 +181,7 @@ class Rows:
             [by_key[key] for key in self._updated],
             list(self._deleted),
         )
-        self._inserted = set()
-        self._updated = set()
-        self._deleted = set()
+        self._inserted, self._updated, self._deleted = {}, {}, set()
         return changed
 
     def forget(self, keep: int) -> None:

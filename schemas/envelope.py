@@ -12,7 +12,7 @@ GENESIS_HASH: Final = "0" * 64
 """`prev_hash` of the first record of a stream."""
 
 
-class Envelope(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Envelope(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One record's value. `data` is the event of that `type` and `version`, as JSON.
 
     Records of the events topic name their stream in `account`, those of the others in `key`;
@@ -50,7 +50,7 @@ class Envelope(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return None if self.key is UNSET else self.key
 
 
-class Record(Struct, frozen=True):
+class Record(Struct, frozen=True, gc=False):
     """A record as a log keeps it: where it stands, its key, and the bytes that are hashed."""
 
     topic: str
@@ -60,7 +60,7 @@ class Record(Struct, frozen=True):
     value: bytes
 
 
-class Recorded(Struct, frozen=True):
+class Recorded(Struct, frozen=True, gc=False):
     """A valid record, decoded: what projections fold. `hash` is the SHA-256 of its value, hex."""
 
     topic: str

@@ -12,7 +12,7 @@ from schemas.envelope import Record
 Status = Literal["accepted", "duplicate", "refused", "conflict", "lacking"]
 
 
-class Answer(Struct, frozen=True, kw_only=True):
+class Answer(Struct, frozen=True, kw_only=True, gc=False):
     """The answer to one command.
 
     accepted: `event` was recorded. duplicate: it was there already, under this command id

@@ -6,7 +6,7 @@ touches nothing that outlives it but the memory of what was already committed.
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, assert_never
+from typing import Final, assert_never
 
 import msgspec
 from msgspec import UNSET, Struct
@@ -23,17 +23,16 @@ from schemas.partitioning import partition_of
 from streams.answers import Answer, answer_again
 from streams.log import TopicPartition
 from streams.memory import PartitionWork, StreamHead, StreamView
-from streams.postgres_log import TOPIC_CODES, Tail
+from streams.postgres_log import TOPIC_CODES, RecordRow, Tail
 
 Decide = Callable[[View, Request, str], Decision]
 Evolve = Callable[[View, Stamped], list[tuple[str, str, Entity]]]
-Row = tuple[Any, ...]
 
 _NS_PER_SECOND: Final = 1_000_000_000
 _NO_BASIS: Final[dict[str, str]] = {}
 
 
-class Asked(Struct, frozen=True):
+class Asked(Struct, frozen=True, gc=False):
     """A request with where it belongs, the hash of its content, and the ref of its command id."""
 
     request: Request
@@ -88,7 +87,7 @@ class Batch:
             for place in sorted(self.written)
         }
 
-    def rows(self, asked: Sequence[Asked]) -> Iterator[Row]:
+    def rows(self, asked: Sequence[Asked]) -> Iterator[RecordRow]:
         """Decide commands in turn; yield the rows of records as they are made."""
         for one in asked:
             if self._answer_before(one):
@@ -150,14 +149,15 @@ class Batch:
 
     def _record(
         self, one: Asked, work: PartitionWork, view: View, event: Event, flags: tuple[str, ...]
-    ) -> Row:
+    ) -> RecordRow:
         """Take an event into the batch: its place, its entities and its answer; return its row."""
         topic, partition = place = one.place
         key = one.request.key
         head = work.head(key)
+        event_type = codec.event_type(event)
         offset, seq = self.next_offset[place], head.seq + 1
         recorded_ns = max(self._rules.clock(), self.last_ns[place] + 1)
-        value = codec.encode(self._envelope(one, event, flags, head, recorded_ns))
+        value = codec.encode(self._envelope(one, event_type, event, flags, head, recorded_ns))
         digest = hashlib.sha256(value)
         work.heads[key] = StreamHead(seq, digest.hexdigest())
         self.next_offset[place] = offset + 1
@@ -175,7 +175,19 @@ class Batch:
         )
         for kind, entity_id, entity in self._rules.evolve(view, stamped):
             work.changed[key, kind, entity_id] = entity
-        answer = _answer(one, event, flags, offset, seq, value)
+        answer = Answer(
+            status="accepted",
+            command_id=one.request.command_id,
+            topic=topic,
+            partition=partition,
+            offset=offset,
+            seq=seq,
+            event_type=event_type,
+            event=value,
+            flags=flags,
+        )
+        if isinstance(event, CommandRefused):
+            answer = replace(answer, status="refused", reason=event.reason, numbers=event.numbers)
         self._fresh[one.ref] = (one.content_hash, answer)
         self.answers.append(answer)
         code = TOPIC_CODES[topic]
@@ -184,6 +196,7 @@ class Batch:
     def _envelope(
         self,
         one: Asked,
+        event_type: str,
         event: Event,
         flags: tuple[str, ...],
         head: StreamHead,
@@ -191,7 +204,6 @@ class Batch:
     ) -> Envelope:
         request = one.request
         is_account = one.place[0] == "events"
-        event_type = codec.event_type(event)
         return Envelope(
             id=self._rules.new_id(),
             type=event_type,
@@ -228,8 +240,8 @@ class Batch:
         return entity
 
     def _basis(self) -> dict[str, str]:
-        read = [f"{partition}:{offset}" for partition, offset in sorted(self._read.items())]
-        return {"reference": read[0] if len(read) == 1 else ",".join(read)}
+        read = sorted(self._read.items())
+        return {"reference": ",".join([f"{partition}:{offset}" for partition, offset in read])}
 
     def _instant(self, time_ns: int) -> Instant:
         """Return the Instant of a time; most fall in the same second as the one before."""
@@ -245,25 +257,6 @@ def _refusal(request: Request, reason: str, numbers: dict[str, str]) -> CommandR
         command_type=type(request.command).__name__,
         asked=msgspec.to_builtins(request.command),
         numbers=numbers,
-    )
-
-
-def _answer(
-    one: Asked, event: Event, flags: tuple[str, ...], offset: int, seq: int, value: bytes
-) -> Answer:
-    refusal = event if isinstance(event, CommandRefused) else None
-    return Answer(
-        status="accepted" if refusal is None else "refused",
-        command_id=one.request.command_id,
-        topic=one.place[0],
-        partition=one.place[1],
-        offset=offset,
-        seq=seq,
-        event_type=codec.event_type(event),
-        event=value,
-        flags=flags,
-        reason=None if refusal is None else refusal.reason,
-        numbers={} if refusal is None else refusal.numbers,
     )
 
 

@@ -5,6 +5,7 @@ disposable: one made by another FORMAT, or behind the log for whatever reason, i
 brought up from the log (streams/catch_up.py).
 """
 
+import struct
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
@@ -12,8 +13,9 @@ import msgspec
 from msgspec import Struct
 
 from domain.entities import AnyEntity, Entity
-from infra.postgres import Connection, copy_rows
+from infra.postgres import Connection
 from schemas.envelope import Record
+from streams import binary_copy
 from streams.arrays import bytes_array, text_array
 from streams.log import TOPICS, TopicPartition
 from streams.memory import ABSENT, EntityRef, PartitionWork, StreamHead
@@ -24,8 +26,11 @@ FORMAT: Final = 1
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _DECODER: Final = msgspec.msgpack.Decoder(AnyEntity)
-_ENTITY_COLUMNS: Final = ("topic", "partition", "key", "kind", "id", "state")
-_ENTITY_TYPES: Final = ("int2", "int2", "text", "text", "text", "bytea")
+_COPY: Final = (
+    "COPY decider_entities (topic, partition, key, kind, id, state) FROM STDIN (FORMAT BINARY)"
+)
+_PLACE: Final = struct.Struct(">hihih")
+"""The count of columns, and the first two of them, as `_COPY` takes them."""
 
 
 class IndexState(Struct, frozen=True):
@@ -116,12 +121,22 @@ def _write_new_entities(
     connection: Connection, entities: Iterable[tuple[TopicPartition, EntityRef, Entity]]
 ) -> None:
     """Write entities that are known not to be in the index."""
-    encode = _ENCODER.encode
-    rows = (
-        (TOPIC_CODES[topic], partition, key, kind, entity_id, encode(entity))
-        for (topic, partition), (key, kind, entity_id), entity in entities
-    )
-    copy_rows(connection, "decider_entities", _ENTITY_COLUMNS, rows, types=_ENTITY_TYPES)
+    encode, pack, field = _ENCODER.encode, _PLACE.pack, binary_copy.field
+    with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
+        copy.write(binary_copy.HEADER)
+        for (topic, partition), (key, kind, entity_id), entity in entities:
+            copy.write(
+                b"".join(
+                    (
+                        pack(6, 2, TOPIC_CODES[topic], 2, partition),
+                        field(key.encode()),
+                        field(kind.encode()),
+                        field(entity_id.encode()),
+                        field(encode(entity)),
+                    )
+                )
+            )
+        copy.write(binary_copy.TRAILER)
 
 
 def _write_entities(

@@ -5,6 +5,7 @@ given under that lock, so that no reader can see n + 1 before n, and several pro
 """
 
 import hashlib
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,6 +23,7 @@ from infra import migrations, postgres
 from infra.postgres import Connection
 from schemas import codec
 from schemas.envelope import Envelope, Record
+from streams import binary_copy
 from streams.arrays import register_arrays
 from streams.log import (
     PARTITIONS,
@@ -42,7 +44,11 @@ _COPY: Final = (
     'COPY log_records (topic, partition, "offset", recorded_ns, hash, command_ref, key, value)'
     " FROM STDIN (FORMAT BINARY)"
 )
-_COPY_TYPES: Final = ("int2", "int2", "int8", "int8", "bytea", "bytea", "text", "bytea")
+_PLACE: Final = struct.Struct(">hihihiqiq")
+"""The count of columns, and the first four of them, as `_COPY` takes them."""
+
+RecordRow = tuple[int, int, int, int, bytes, bytes | None, str | None, bytes]
+"""Topic, partition, offset, recorded_ns, hash, command_ref, key, value."""
 
 
 class Tail(Struct, frozen=True):
@@ -303,13 +309,23 @@ def append_locked(
     return after
 
 
-def copy_records(connection: Connection, rows: Iterable[tuple[Any, ...]]) -> None:
+def copy_records(connection: Connection, rows: Iterable[RecordRow]) -> None:
     """Send rows of records, in the order of the columns of `_COPY`, as they are made."""
     with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
-        copy.set_types(_COPY_TYPES)
-        write_row = copy.write_row
-        for row in rows:
-            write_row(row)
+        copy.write(binary_copy.HEADER)
+        for topic, partition, offset, recorded_ns, digest, ref, key, value in rows:
+            copy.write(
+                b"".join(
+                    (
+                        _PLACE.pack(8, 2, topic, 2, partition, 8, offset, 8, recorded_ns),
+                        binary_copy.field(digest),
+                        binary_copy.field(ref),
+                        binary_copy.field(None if key is None else key.encode()),
+                        binary_copy.field(value),
+                    )
+                )
+            )
+        copy.write(binary_copy.TRAILER)
 
 
 def advance(connection: Connection, tails: dict[TopicPartition, Tail]) -> None:

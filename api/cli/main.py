@@ -23,7 +23,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,  # loading Rich for the help alone would double its time
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
 Home = Annotated[

@@ -7,12 +7,14 @@ from collections.abc import Iterable
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import msgspec
 
-from api.views import Shown
 from domain.money import MAX_DIGITS, to_plain
+
+if TYPE_CHECKING:  # `--help` needs Format alone
+    from api.views import Shown
 
 _TABLE_ROWS: Final = 1000
 _encode = msgspec.json.Encoder().encode
@@ -28,7 +30,7 @@ class Format(StrEnum):
     PARQUET = "parquet"
 
 
-def write(shown: Shown, chosen: Format, path: Path | None) -> None:
+def write(shown: "Shown", chosen: Format, path: Path | None) -> None:
     """Write rows to a file, whole or not at all, or to standard output."""
     if path is None:
         _write_to(sys.stdout.buffer, shown, chosen)
@@ -43,7 +45,7 @@ def write(shown: Shown, chosen: Format, path: Path | None) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _write_to(file: BinaryIO, shown: Shown, chosen: Format) -> None:
+def _write_to(file: BinaryIO, shown: "Shown", chosen: Format) -> None:
     match chosen:
         case Format.TABLE:
             _write_table(file, shown)
@@ -60,7 +62,7 @@ def plain(value: Any) -> Any:
     return to_plain(value) if isinstance(value, Decimal) else value
 
 
-def _write_json(file: BinaryIO, shown: Shown) -> None:
+def _write_json(file: BinaryIO, shown: "Shown") -> None:
     names = [name for name, _ in shown.columns]
     file.write(b"[")
     for number, row in enumerate(shown.rows):
@@ -69,7 +71,7 @@ def _write_json(file: BinaryIO, shown: Shown) -> None:
     file.write(b"\n]\n" if shown.rows else b"]\n")
 
 
-def _write_csv(file: BinaryIO, shown: Shown) -> None:
+def _write_csv(file: BinaryIO, shown: "Shown") -> None:
     text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
     writer = csv.writer(text)
     writer.writerow(name for name, _ in shown.columns)
@@ -86,7 +88,7 @@ def _cell(value: Any) -> Any:
     return plain(value)
 
 
-def _write_table(file: BinaryIO, shown: Shown) -> None:
+def _write_table(file: BinaryIO, shown: "Shown") -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -120,7 +122,7 @@ def _short(value: Any) -> str:
     return str(_cell(value))
 
 
-def _write_arrow(file: BinaryIO, shown: Shown, chosen: Format) -> None:
+def _write_arrow(file: BinaryIO, shown: "Shown", chosen: Format) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -19,7 +19,7 @@ _GZIP_MAGIC: Final = b"\x1f\x8b"
 _ENCODER: Final = Encoder()
 
 
-class Fact(Struct, frozen=True):
+class Fact(Struct, frozen=True, gc=False):
     """A fact of the file as a request.
 
     `opens` and `defines` are what the row says of its account and instruments; they are used,

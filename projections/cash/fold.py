@@ -11,7 +11,6 @@ from domain import events, money
 from domain.deal_chains import has_effect
 from domain.decisions import Stamped
 from domain.events import CashLeg
-from domain.times import to_ns
 from projections.cash.tables import (
     BALANCE_DAYS,
     CASH,
@@ -20,25 +19,27 @@ from projections.cash.tables import (
     CashLegRow,
     CashRow,
 )
-from projections.rows import Changed, Projection, Rows, Table, Wanted
+from projections.rows import Changed, Projection, Rows, Table, Wanted, time_ns
 
-_REPLACING: Final = (events.DealCorrected, events.DealBusted, events.DealTermsAmended)
+_REPLACING: Final[frozenset[type[events.Event]]] = frozenset(
+    (
+        events.DealCorrected,
+        events.DealBusted,
+        events.DealTermsAmended,
+        events.CashReversed,
+        events.PositionMoveReversed,
+    )
+)
 _MOVED: Final = (
     events.PositionMoved,
     events.TransferSent,
     events.TransferReceived,
     events.TransferReturned,
 )
-_HANDLES: Final = (
-    events.DealRecorded,
-    *_REPLACING,
-    events.FeesRecorded,
-    events.CashMoved,
-    events.CashReversed,
-    *_MOVED,
-    events.PositionMoveReversed,
+_HANDLES: Final[frozenset[type[events.Event]]] = frozenset(
+    (events.DealRecorded, *_REPLACING, events.FeesRecorded, events.CashMoved, *_MOVED)
 )
-_KEPT: Final = 200_000
+_KEPT: Final = 10_000
 Origin = tuple[str, str, str]
 """Account, source and source_id: what the legs of one fact share."""
 
@@ -60,11 +61,11 @@ class CashFold:
             return ()
         cash, origins = set(), set()
         for one in batch:
-            event = one.event
-            if isinstance(event, events.CashReversed):
-                cash.add((one.key, event.ref_cash_id))
-            if (origin := _replaced(one)) is not None:
+            if type(one.event) in _REPLACING:
+                origin = _replaced(one)
                 origins.add(origin)
+                if origin[1] == "cash":
+                    cash.add((one.key, origin[2]))
         wanted = [
             Wanted(CASH, CASH.key, self._cash.unseen(cash)),
             Wanted(CASH_LEGS, CASH_LEGS.key[:3], sorted(origins - self._origins_given)),
@@ -76,7 +77,6 @@ class CashFold:
         days = {
             (one.key, leg.currency, leg.settlement_date or "")
             for one in batch
-            if isinstance(one.event, _HANDLES)
             for leg in _legs_of(one)
         }
         for origin in replaced:
@@ -101,7 +101,7 @@ class CashFold:
                 self._enter(self._legs.key_of(row))
 
     def _enter(self, key: tuple[Any, ...]) -> None:
-        known = self._of_origin[key[0], key[1], key[2]]
+        known = self._of_origin[key[:3]]
         if key not in known:
             known.append(key)
 
@@ -109,18 +109,18 @@ class CashFold:
         """Fold a batch."""
         for one in batch:
             event = one.event
-            if not isinstance(event, _HANDLES):
+            kind = type(event)
+            if kind not in _HANDLES:
                 continue
             if isinstance(event, events.CashMoved):
                 self._cash.insert((one.key, event.cash_id), _cash_row(one, event))
             elif isinstance(event, events.CashReversed):
                 self._reverse_cash(one, event)
-            if not has_effect(one.flags):
-                continue
-            if (origin := _replaced(one)) is not None:
-                self._remove(one, origin)
-            for leg in _leg_rows(one):
-                self._add(leg)
+            # What a correction was told to replace goes, even where its own legs have no effect.
+            removed = self._remove(one, _replaced(one)) if kind in _REPLACING else []
+            if not one.flags or has_effect(one.flags):
+                for leg in _leg_rows(one, removed):
+                    self._add(leg)
 
     def _reverse_cash(self, one: Stamped, event: events.CashReversed) -> None:
         row = self._cash.get(one.key, event.ref_cash_id)
@@ -128,17 +128,20 @@ class CashFold:
             after = msgspec.structs.replace(row, status="reversed", changed_offset=one.offset)
             self._cash.put((one.key, event.ref_cash_id), after)
 
-    def _remove(self, one: Stamped, origin: Origin) -> None:
-        kept = []
+    def _remove(self, one: Stamped, origin: Origin) -> list[CashLegRow]:
+        """Take out the legs of a fact and return them; amended terms leave late fees alone."""
+        kept, removed = [], []
         for key in self._of_origin.pop(origin, []):
             row: CashLegRow = self._legs.by_key[key]
             if isinstance(one.event, events.DealTermsAmended) and row.leg.startswith("fee/"):
                 kept.append(key)
                 continue
             self._legs.delete(key)
+            removed.append(row)
             self._move_balance(row, money.EXACT.minus(row.amount), one.offset)
         if kept:
             self._of_origin[origin] = kept
+        return removed
 
     def _add(self, leg: CashLegRow) -> None:
         key = self._legs.key_of(leg)
@@ -156,10 +159,12 @@ class CashFold:
         """Return the changed rows, and forget legs that are done with."""
         changed = (self._cash.changes(), self._legs.changes(), self._balances.changes())
         if not self._fresh and len(self._legs.by_key) > _KEPT:
-            self._cash.forget(0)
             self._legs.forget(0)
             self._of_origin.clear()
             self._origins_given.clear()
+        if not self._fresh:
+            self._cash.forget(_KEPT)
+            self._balances.forget(_KEPT)
         return changed
 
     def rows(self, table: Table) -> Iterable[Any]:
@@ -172,7 +177,7 @@ class CashFold:
         return kept[table.name].by_key.values()
 
 
-def _replaced(one: Stamped) -> Origin | None:
+def _replaced(one: Stamped) -> Origin:
     """Return whose legs an event takes out, for good or for its own."""
     match one.event:
         case events.DealCorrected() | events.DealBusted() | events.DealTermsAmended():
@@ -182,7 +187,7 @@ def _replaced(one: Stamped) -> Origin | None:
         case events.PositionMoveReversed():
             return one.key, "movement", one.event.ref_movement_id
         case _:
-            return None
+            raise AssertionError(f"{type(one.event).__name__} replaces nothing")
 
 
 def _legs_of(one: Stamped) -> tuple[CashLeg, ...]:
@@ -195,18 +200,27 @@ def _legs_of(one: Stamped) -> tuple[CashLeg, ...]:
             settles = event.settlement_date
             return (CashLeg(currency=event.currency, amount=event.amount, settlement_date=settles),)
         case events.TransferSent():
-            return tuple(msgspec.structs.replace(leg, amount=-leg.amount) for leg in event.cash)
+            return tuple(
+                msgspec.structs.replace(leg, amount=money.EXACT.minus(leg.amount))
+                for leg in event.cash
+            )
         case events.PositionMoved() | events.TransferReceived() | events.TransferReturned():
             return event.cash
         case _:
             return ()
 
 
-def _leg_rows(one: Stamped) -> list[CashLegRow]:
+def _leg_rows(one: Stamped, removed: list[CashLegRow]) -> list[CashLegRow]:
+    legs = _legs_of(one)
+    if not legs:
+        return []
     source, source_id, prefix = _origin_of(one)
-    business_date = getattr(one.event, "trade_date", None) or getattr(
-        one.event, "booked_date", None
-    )
+    business_date: str | None = getattr(one.event, "trade_date", None)
+    business_date = business_date or getattr(one.event, "booked_date", None)
+    event_time_ns = time_ns(one.event_time)
+    if removed and isinstance(one.event, events.DealTermsAmended):
+        # The deal is where it was: only what it moved has become known.
+        business_date, event_time_ns = removed[0].business_date, removed[0].event_time_ns
     return [
         CashLegRow(
             account=one.key,
@@ -217,10 +231,10 @@ def _leg_rows(one: Stamped) -> list[CashLegRow]:
             amount=leg.amount,
             business_date=business_date or one.event_time[:10],
             settlement_date=leg.settlement_date,
-            event_time_ns=to_ns(one.event_time),
+            event_time_ns=event_time_ns,
             changed_offset=one.offset,
         )
-        for number, leg in enumerate(_legs_of(one), 1)
+        for number, leg in enumerate(legs, 1)
     ]
 
 
@@ -256,7 +270,7 @@ def _cash_row(one: Stamped, event: events.CashMoved) -> CashRow:
         kind=event.kind,
         amount=event.amount,
         currency=event.currency,
-        event_time_ns=to_ns(one.event_time),
+        event_time_ns=time_ns(one.event_time),
         booked_date=event.booked_date or one.event_time[:10],
         settlement_date=event.settlement_date,
         status="effective" if has_effect(one.flags) else "reversed",
@@ -265,7 +279,7 @@ def _cash_row(one: Stamped, event: events.CashMoved) -> CashRow:
         relates_to=None if relates_to is None else msgspec.to_builtins(relates_to),
         ids=event.ids or None,
         seq=one.seq,
-        recorded_time_ns=to_ns(one.recorded_time),
+        recorded_time_ns=time_ns(one.recorded_time),
         flags=list(one.flags),
         changed_offset=one.offset,
     )
@@ -275,7 +289,7 @@ PROJECTION: Final = Projection(
     name="cash",
     version=1,
     topic="events",
-    handles=frozenset(_HANDLES),
+    handles=_HANDLES,
     tables=(CASH, CASH_LEGS, BALANCE_DAYS),
     make=CashFold,
     schema_sql=files("projections.cash").joinpath("schema.sql").read_text(),

@@ -30,7 +30,7 @@ class CashRow(Struct, frozen=True):
     changed_offset: int
 
 
-class CashLegRow(Struct, frozen=True):
+class CashLegRow(Struct, frozen=True, gc=False):
     """Cash that an effective fact moves. Into the account is positive.
 
     `source` is deal, cash or movement; `business_date` the trade date of a deal, else the date it

@@ -67,7 +67,10 @@ class PortfolioRow(Struct, frozen=True):
 
 
 class CorporateActionRow(Struct, frozen=True):
-    """A corporate action as told; `status` is announced, corrected or cancelled."""
+    """A corporate action as told; `status` is announced, corrected or cancelled.
+
+    One that was corrected or cancelled before it was announced has no kind yet.
+    """
 
     instrument: str
     action_id: str
@@ -100,15 +103,15 @@ class InstrumentsFold:
         self._rows = {table.name: Rows(table) for table in _TABLES}
 
     def wants(self, batch: Sequence[Stamped]) -> Sequence[Wanted]:
-        """Want the actions that the batch corrects or cancels."""
+        """Want the actions that the batch tells, corrects or cancels."""
         if self._fresh:
             return ()
         keys = self._rows[CORPORATE_ACTIONS.name].unseen(
-            (one.key, one.event.ref_action_id)
+            (one.key, action_id)
             for one in batch
-            if isinstance(
-                one.event, events.CorporateActionCorrected | events.CorporateActionCancelled
-            )
+            if isinstance(one.event, _ACTIONS)
+            for action_id in (one.event.action_id, getattr(one.event, "ref_action_id", None))
+            if action_id is not None
         )
         return (Wanted(CORPORATE_ACTIONS, CORPORATE_ACTIONS.key, keys),) if keys else ()
 
@@ -129,11 +132,9 @@ class InstrumentsFold:
                     row = PortfolioRow(one.key, event.from_date or "", event.parent, one.offset)
                     self._put(PORTFOLIOS, row)
                 case events.CorporateActionAnnounced() | events.CorporateActionCorrected():
-                    self._put(CORPORATE_ACTIONS, _action(one, event))
-                    if isinstance(event, events.CorporateActionCorrected):
-                        self._mark(one, event.ref_action_id, event.action_id, "corrected")
+                    self._tell(one, event)
                 case events.CorporateActionCancelled():
-                    self._mark(one, event.ref_action_id, event.action_id, "cancelled")
+                    self._mark(one, event.ref_action_id, "cancelled")
                 case _:
                     continue
 
@@ -141,12 +142,25 @@ class InstrumentsFold:
         rows = self._rows[table.name]
         rows.put(rows.key_of(row), row)
 
-    def _mark(self, one: Stamped, ref_id: str, own_id: str, status: str) -> None:
+    def _tell(
+        self, one: Stamped, event: events.CorporateActionAnnounced | events.CorporateActionCorrected
+    ) -> None:
+        """Put down an action; one that was corrected or cancelled before it came stays that."""
+        before = self._rows[CORPORATE_ACTIONS.name].get(one.key, event.action_id)
+        status = before.status if before is not None and before.kind is None else "announced"
+        self._put(CORPORATE_ACTIONS, _action(one, event, status))
+        ref_id = getattr(event, "ref_action_id", event.action_id)
+        if ref_id != event.action_id:
+            self._mark(one, ref_id, "corrected")
+
+    def _mark(self, one: Stamped, ref_id: str, status: str) -> None:
         rows = self._rows[CORPORATE_ACTIONS.name]
         row = rows.get(one.key, ref_id)
-        if row is not None and ref_id != own_id:
-            after = msgspec.structs.replace(row, status=status, changed_offset=one.offset)
-            rows.put((one.key, ref_id), after)
+        if row is None:
+            unknown = (None, None, None, None, None)
+            row = CorporateActionRow(one.key, ref_id, *unknown, status, None, one.offset)
+        after = msgspec.structs.replace(row, status=status, changed_offset=one.offset)
+        rows.put((one.key, ref_id), after)
 
     def changes(self) -> Sequence[Changed]:
         """Return the changed rows."""
@@ -180,7 +194,9 @@ def _identifier(one: Stamped, event: events.InstrumentIdentified) -> IdentifierR
 
 
 def _action(
-    one: Stamped, event: events.CorporateActionAnnounced | events.CorporateActionCorrected
+    one: Stamped,
+    event: events.CorporateActionAnnounced | events.CorporateActionCorrected,
+    status: str,
 ) -> CorporateActionRow:
     return CorporateActionRow(
         instrument=one.key,
@@ -190,7 +206,7 @@ def _action(
         record_date=event.record_date,
         pay_date=event.pay_date,
         options=[msgspec.to_builtins(option) for option in event.options] or None,
-        status="announced",
+        status=status,
         ref_action_id=getattr(event, "ref_action_id", None),
         changed_offset=one.offset,
     )

@@ -14,17 +14,15 @@ from domain.decisions import Stamped
 from domain.entities import Order
 from domain.order_states import order_row
 from domain.orders import evolve_order, fill_order, unfill_order
-from domain.times import to_ns
-from projections.rows import Changed, Projection, Rows, Table, Wanted
+from projections.rows import Changed, Projection, Rows, Table, Wanted, time_ns
 
-_HANDLES: Final[tuple[type[events.Event], ...]] = (
-    events.OrderPlaced,
-    *events.OrderReport.__subclasses__(),
-    events.DealRecorded,
-    events.DealCorrected,
-    events.DealBusted,
+_ORDER_EVENTS: Final[frozenset[type[events.Event]]] = frozenset(
+    (events.OrderPlaced, *events.OrderReport.__subclasses__())
 )
-_KEPT: Final = 200_000
+_REPLACING: Final[frozenset[type[events.Event]]] = frozenset(
+    (events.DealCorrected, events.DealBusted)
+)
+_KEPT: Final = 10_000
 _encode = msgspec.json.Encoder().encode
 _decode_order = msgspec.json.Decoder(Order).decode
 
@@ -86,9 +84,9 @@ class OrdersFold:
         if self._fresh:
             return ()
         fills = self._fills.unseen(
-            (one.key, one.event.chain_id)
+            (one.key, one.event.chain_id)  # type: ignore[attr-defined]
             for one in batch
-            if isinstance(one.event, events.DealCorrected | events.DealBusted)
+            if type(one.event) in _REPLACING
         )
         if fills:
             return (Wanted(FILLS, FILLS.key, fills),)
@@ -99,12 +97,13 @@ class OrdersFold:
 
     def _order_ids(self, one: Stamped) -> Iterable[str]:
         event = one.event
-        if isinstance(event, events.OrderPlaced | events.OrderReport):
-            yield event.order_id
+        kind = type(event)
+        if kind in _ORDER_EVENTS:
+            yield event.order_id  # type: ignore[attr-defined]
         elif isinstance(event, events.DealRecorded) and event.order_id is not None:
             yield event.order_id
-        if isinstance(event, events.DealCorrected | events.DealBusted):
-            fill = self._fills.get(one.key, event.chain_id)
+        if kind in _REPLACING:
+            fill = self._fills.get(one.key, event.chain_id)  # type: ignore[attr-defined]
             if fill is not None:
                 yield fill.order_id
 
@@ -116,20 +115,22 @@ class OrdersFold:
         """Fold a batch."""
         for one in batch:
             event = one.event
-            if isinstance(event, events.OrderPlaced | events.OrderReport):
+            if type(event) is events.DealRecorded:
+                if event.order_id is not None:
+                    self._fill(one, event, event.deal_id)
+            elif isinstance(event, events.OrderPlaced | events.OrderReport):
                 order = evolve_order(self._order(one.key, event.order_id), one)
                 self._put(one, order)
             elif isinstance(event, events.DealCorrected | events.DealBusted):
                 self._replace(one, event)
-            elif isinstance(event, events.DealRecorded):
-                self._fill(one, event, event.deal_id)
 
     def _replace(self, one: Stamped, event: events.DealCorrected | events.DealBusted) -> None:
         fill: FillRow | None = self._fills.get(one.key, event.chain_id)
         if fill is not None and fill.status == "effective":
             order = self._order(one.key, fill.order_id)
+            told = event.told if isinstance(event, events.DealBusted) else None
             if order is not None:
-                self._put(one, unfill_order(order, fill.quantity, fill.price))
+                self._put(one, unfill_order(order, fill.quantity, fill.price, told))
             gone = msgspec.structs.replace(fill, status="busted", changed_offset=one.offset)
             self._fills.put((one.key, event.chain_id), gone)
         if isinstance(event, events.DealCorrected):
@@ -197,7 +198,7 @@ def _row(account: str, order: Order, one: Stamped) -> OrderRow:
         flags=list(shown.flags),
         stop_price=order.stop_price,
         time_in_force=order.time_in_force,
-        event_time_ns=to_ns(one.event_time),
+        event_time_ns=time_ns(one.event_time),
         state=_encode(order).decode(),
         changed_offset=one.offset,
     )
@@ -207,7 +208,7 @@ PROJECTION: Final = Projection(
     name="orders",
     version=1,
     topic="events",
-    handles=frozenset(_HANDLES),
+    handles=_ORDER_EVENTS | _REPLACING | {events.DealRecorded},
     tables=(ORDERS, FILLS),
     make=OrdersFold,
     schema_sql=files("projections.orders").joinpath("schema.sql").read_text(),

@@ -1,20 +1,19 @@
 """The positions and open lots that a fold holds between batches, and the rows they become."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from decimal import Decimal
 from typing import Any
 
 from domain import money
-from domain.decisions import Stamped
 from domain.money import COST_SCALE, QUANTITY_SCALE, from_scaled
-from domain.times import Instant, from_ns, to_ns
+from domain.times import Instant, from_ns
 from projections.positions.facts import Deal, Fact, PositionKey, order_key
 from projections.positions.lots import Book, Lot, Method, PositionState
 from projections.positions.reference import apply
 from projections.positions.row_facts import fact_keys, lot_row, position_state
 from projections.positions.tables import LOTS, POSITIONS, LotRow, PositionRow
-from projections.rows import Changed, Table, Wanted
+from projections.rows import Changed, Table, Wanted, time_ns
 
 Place = tuple[str, int, int]
 """Where a fact stands in trade order: event_time, sequence, seq."""
@@ -37,7 +36,7 @@ class PositionBook:
         self._pending: dict[PositionKey, PositionRow] = {}
         self._stored_opened: dict[PositionKey, int] = {}
         self._dirty_positions: dict[PositionKey, int] = {}
-        self._dirty_lots: dict[tuple[PositionKey, int], tuple[Lot, int]] = {}
+        self._dirty_lots: dict[PositionKey, dict[int, tuple[Lot, int]]] = defaultdict(dict)
         self._deleted_lots: list[tuple[Any, ...]] = []
 
     def give(self, wanted: Wanted, rows: Iterable[tuple[Any, ...]]) -> None:
@@ -70,16 +69,17 @@ class PositionBook:
         """Return the positions that an account has."""
         return set(self._of_account[account])
 
-    def apply(self, fact: Fact, method: Method, offset: int) -> None:
-        """Apply the next fact in trade order."""
+    def apply(self, fact: Fact, keys: tuple[PositionKey, ...], method: Method, offset: int) -> None:
+        """Apply the next fact in trade order, which moves the positions of these keys."""
         place = order_key(fact)
-        for key in fact_keys(fact):
+        for key in keys:
+            if key not in self._dirty_positions:
+                self._of_account[key.account].add(key)
             self.last[key] = place
             self._dirty_positions[key] = offset
-            self._of_account[key.account].add(key)
         self._keep_terms(fact)
         for lot in apply(self._book, fact, method):
-            self._dirty_lots[lot.key, lot.ordinal] = (lot, offset)
+            self._dirty_lots[lot.key][lot.ordinal] = (lot, offset)
 
     def fold_again(
         self,
@@ -88,29 +88,34 @@ class PositionBook:
         method: Method,
         offsets: dict[PositionKey, int],
         last_offset: int,
+        *,
+        named: Container[PositionKey] = (),
     ) -> None:
-        """Fold positions anew from all their facts, in any order given."""
+        """Fold positions anew from all their facts, in any order given.
+
+        A position of no facts has a row only where it was stored with one, or is `named`.
+        """
         for key in keys:
             self._forget(key)
         book: Book = {}
-        touched: dict[tuple[PositionKey, int], Lot] = {}
+        touched: dict[PositionKey, dict[int, Lot]] = defaultdict(dict)
         for fact in sorted(facts, key=order_key):
             for lot in apply(book, fact, method):
-                touched[lot.key, lot.ordinal] = lot
+                touched[lot.key][lot.ordinal] = lot
             for key in fact_keys(fact):
                 self.last[key] = order_key(fact)
             self._keep_terms(fact)
         for key in keys:
             state = book.get(key) or PositionState(key)
-            if key not in book and key not in self._stored_opened:
+            if key not in book and key not in self._stored_opened and key not in named:
                 continue
             self._book[key] = state
             self._of_account[key.account].add(key)
-            self._dirty_positions[key] = offsets.get(key, last_offset)
+            offset = self._dirty_positions[key] = offsets.get(key, last_offset)
+            lots = touched.get(key, {})
+            self._dirty_lots[key] = {ordinal: (lot, offset) for ordinal, lot in lots.items()}
             for ordinal in range(state.opened, self._stored_opened.get(key, 0)):
                 self._deleted_lots.append((*key, ordinal))
-        for (key, ordinal), lot in touched.items():
-            self._dirty_lots[key, ordinal] = (lot, offsets.get(key, last_offset))
 
     def _keep_terms(self, fact: Fact) -> None:
         if isinstance(fact, Deal) and fact.terms is not None:
@@ -120,26 +125,32 @@ class PositionBook:
         self._book.pop(key, None)
         self.last.pop(key, None)
         self.terms.pop(key, None)
-        for dirty in [one for one in self._dirty_lots if one[0] == key]:
-            del self._dirty_lots[dirty]
+        self._dirty_lots.pop(key, None)
 
     def changes(self) -> Sequence[Changed]:
         """Return the lots and positions changed since this was asked last."""
         lots = Changed(LOTS, [], [], self._deleted_lots)
-        for (key, ordinal), (lot, offset) in self._dirty_lots.items():
-            new = ordinal >= self._stored_opened.get(key, 0)
-            (lots.inserts if new else lots.upserts).append(lot_row(lot, offset))
+        for key, dirty in self._dirty_lots.items():
+            opened = self._stored_opened.get(key, 0)
+            for ordinal, (lot, offset) in dirty.items():
+                (lots.inserts if ordinal >= opened else lots.upserts).append(lot_row(lot, offset))
         positions = Changed(POSITIONS, [], [])
         for key, offset in self._dirty_positions.items():
-            positions.upserts.append(self._position_row(key, offset))
+            new = key not in self._stored_opened
+            row = self._position_row(key, offset)
+            (positions.inserts if new else positions.upserts).append(row)
             self._stored_opened[key] = self._book[key].opened
-        self._dirty_lots, self._dirty_positions, self._deleted_lots = {}, {}, []
+        self._dirty_lots, self._dirty_positions, self._deleted_lots = defaultdict(dict), {}, []
         return lots, positions
 
     def rows(self, table: Table) -> Iterable[Any]:
         """Return all lots or positions of a fresh fold."""
         if table is LOTS:
-            return [lot_row(lot, offset) for lot, offset in self._dirty_lots.values()]
+            return [
+                lot_row(lot, offset)
+                for dirty in self._dirty_lots.values()
+                for lot, offset in dirty.values()
+            ]
         assert table is POSITIONS
         return [self._position_row(key, offset) for key, offset in self._dirty_positions.items()]
 
@@ -162,30 +173,8 @@ class PositionBook:
             price_unit=price_unit,
             lots_opened=state.opened,
             flags=sorted(state.flags),
-            last_event_time_ns=to_ns(Instant(event_time)),
+            last_event_time_ns=time_ns(Instant(event_time)),
             last_sequence=sequence,
             last_seq=seq,
             changed_offset=offset,
         )
-
-
-def is_late(
-    one: Stamped,
-    sequence: int,
-    keys: Iterable[PositionKey],
-    last: dict[PositionKey, Place],
-    seen: dict[PositionKey, Place],
-) -> bool:
-    """Tell whether an event comes before, in trade order, what one of its positions holds already.
-
-    `last` has the positions' places, `seen` those that this batch has moved on; where the event is
-    not late, its own are added to `seen`.
-    """
-    place = (one.event_time, sequence, one.seq)
-    for key in keys:
-        held = seen.get(key) or last.get(key)
-        if held is not None and place < held:
-            return True
-    for key in keys:
-        seen[key] = place
-    return False

@@ -1,7 +1,8 @@
 """Fold events about deals and moved units to their rows; a chain of corrections is one row."""
 
 from decimal import Decimal
-from typing import Any
+from operator import attrgetter
+from typing import Any, Final
 
 import msgspec
 
@@ -9,20 +10,24 @@ from domain import money
 from domain.deal_chains import has_effect
 from domain.decisions import Stamped
 from domain.events import (
+    CashLeg,
     DealCorrected,
     DealRecorded,
+    DealTermsAmended,
     Fee,
+    LotsAssigned,
     PositionMoved,
     TransferReceived,
     TransferReturned,
     TransferSent,
     UnitLeg,
 )
-from domain.times import Instant, to_ns
+from domain.times import Instant
 from projections.positions.tables import DealRow, MovementRow
+from projections.rows import time_ns
 
 MovedEvent = PositionMoved | TransferSent | TransferReceived | TransferReturned
-_DETAILS = (
+_DETAILS: Final = (
     "ids",
     "identifiers",
     "tags",
@@ -37,14 +42,15 @@ _DETAILS = (
     "parent_id",
     "booked_date",
 )
+_details_told: Final = attrgetter(*_DETAILS)
 
 
-def deal_row(one: Stamped, event: DealRecorded, before: DealRow | None) -> DealRow:
+def deal_row(one: Stamped, event: DealRecorded, before: DealRow | None, status: str) -> DealRow:
     """Return the row of a deal, or of the chain `before` after a correction.
 
     A corrected deal keeps its place among equal times: the seq of the chain's first deal.
     """
-    corrected = isinstance(event, DealCorrected)
+    terms = event.terms
     return DealRow(
         account=one.key,
         deal_id=event.chain_id if isinstance(event, DealCorrected) else event.deal_id,
@@ -55,29 +61,29 @@ def deal_row(one: Stamped, event: DealRecorded, before: DealRow | None) -> DealR
         quantity=event.quantity,
         price=event.price,
         cost=event.cost,
-        net=_net(event),
+        net=_cash_in(event.currency, event.legs),
         fees=_fees(event),
         capitalise_fees=event.capitalise_fees,
-        kind=event.terms.kind,
-        multiplier=event.terms.multiplier,
-        price_unit=event.terms.price_unit,
-        status="corrected" if corrected else "effective",
-        event_time_ns=to_ns(one.event_time),
+        kind=terms.kind,
+        multiplier=terms.multiplier,
+        price_unit=terms.price_unit,
+        status=status,
+        event_time_ns=time_ns(one.event_time),
         sequence=event.sequence,
         seq=before.seq if before else one.seq,
         trade_date=event.trade_date or one.event_time[:10],
         settlement_date=event.settlement_date,
-        recorded_time_ns=to_ns(one.recorded_time),
+        recorded_time_ns=time_ns(one.recorded_time),
         flags=_joined(before, one.flags),
         details=_details(event, before),
         changed_offset=one.offset,
     )
 
 
-def _net(event: DealRecorded) -> Decimal:
-    if event.net is not None and not event.settlement_currency:
-        return event.net
-    return money.add(leg.amount for leg in event.legs if leg.currency == event.currency)
+def _cash_in(currency: str, legs: tuple[CashLeg, ...]) -> Decimal:
+    if len(legs) == 1:
+        return legs[0].amount if legs[0].currency == currency else money.ZERO
+    return money.add(leg.amount for leg in legs if leg.currency == currency)
 
 
 def _fees(event: DealRecorded) -> Decimal:
@@ -93,9 +99,12 @@ def _joined(before: DealRow | None, flags: tuple[str, ...]) -> list[str]:
 
 
 def _details(event: DealRecorded, before: DealRow | None) -> dict[str, Any] | None:
-    details = {name: value for name in _DETAILS if (value := getattr(event, name))}
+    told = _details_told(event)
+    details = {}
+    if any(told):
+        details = {name: value for name, value in zip(_DETAILS, told, strict=True) if value}
     if event.fees:
-        details["fees"] = [_fee(fee) for fee in event.fees]
+        details["fees"] = [fee_told(fee) for fee in event.fees]
     if event.lots:
         details["lots"] = [[pick.lot, money.to_plain(pick.quantity)] for pick in event.lots]
     if event.accrued_interest is not None:
@@ -112,8 +121,49 @@ def _details(event: DealRecorded, before: DealRow | None) -> dict[str, Any] | No
     return details or None
 
 
-def _fee(fee: Fee) -> list[str]:
+def fee_told(fee: Fee) -> list[str]:
+    """Return a fee as details have it."""
     return [fee.kind, money.to_plain(fee.amount), fee.currency]
+
+
+def fee_of(told: list[str]) -> Fee:
+    """Return the fee that details tell."""
+    kind, amount, currency = told
+    return Fee(kind=kind, amount=money.parse_decimal(amount, "amount"), currency=currency)
+
+
+def told_after_bust(one: Stamped, before: DealRow, event: DealCorrected) -> DealRow:
+    """Return the row of a chain that a bust ended, after a correction that changes nothing."""
+    details = before.details or {}
+    return msgspec.structs.replace(
+        before,
+        flags=_joined(before, one.flags),
+        details={**details, "versions": [*details.get("versions", []), event.deal_id]},
+        changed_offset=one.offset,
+    )
+
+
+def amended(one: Stamped, before: DealRow, event: DealTermsAmended) -> DealRow:
+    """Return the row of a deal whose assumed terms are now known."""
+    late = [fee_of(fee) for fee in (before.details or {}).get("late_fees", ())]
+    late_own = money.add(fee.amount for fee in late if fee.currency == before.currency)
+    return msgspec.structs.replace(
+        before,
+        cost=event.cost,
+        net=money.EXACT.subtract(_cash_in(before.currency, event.legs), late_own),
+        kind=event.terms.kind,
+        multiplier=event.terms.multiplier,
+        price_unit=event.terms.price_unit,
+        flags=[flag for flag in before.flags if flag != "terms_assumed"],
+        changed_offset=one.offset,
+    )
+
+
+def assigned(one: Stamped, before: DealRow, event: LotsAssigned) -> DealRow:
+    """Return the row of a sale whose lots were named after it."""
+    lots = [[pick.lot, money.to_plain(pick.quantity)] for pick in event.lots]
+    details = {**(before.details or {}), "lots": lots}
+    return msgspec.structs.replace(before, details=details, changed_offset=one.offset)
 
 
 def busted(one: Stamped, before: DealRow, ref: str) -> DealRow:
@@ -128,16 +178,16 @@ def busted(one: Stamped, before: DealRow, ref: str) -> DealRow:
     )
 
 
-def with_late_fees(one: Stamped, before: DealRow, fees: tuple[Fee, ...]) -> DealRow:
+def with_late_fees(before: DealRow, fees: tuple[Fee, ...], offset: int) -> DealRow:
     """Return the row of a deal after fees that came later."""
-    listed = [*(before.details or {}).get("fees", []), *(_fee(fee) for fee in fees)]
+    listed = [*(before.details or {}).get("late_fees", []), *map(fee_told, fees)]
     late = money.add(fee.amount for fee in fees if fee.currency == before.currency)
     return msgspec.structs.replace(
         before,
         fees=money.EXACT.add(before.fees, late),
         net=money.EXACT.subtract(before.net, late),
-        details={**(before.details or {}), "fees": listed},
-        changed_offset=one.offset,
+        details={**(before.details or {}), "late_fees": listed},
+        changed_offset=offset,
     )
 
 
@@ -162,8 +212,11 @@ def movement_rows(one: Stamped, event: MovedEvent) -> list[MovementRow]:
     if isinstance(event, PositionMoved):
         reason, action_id = event.reason, event.action_id
         trade_date = event.trade_date or trade_date
-    units = [(leg.instrument, leg.currency, leg.quantity, _lots(leg)) for leg in event.legs]
-    cash = [(None, leg.currency, leg.amount, None) for leg in event.cash]
+    sign = money.EXACT.minus if sends else money.EXACT.plus
+    units = [
+        (leg.instrument, leg.currency, sign(leg.quantity), _lots(leg, sends)) for leg in event.legs
+    ]
+    cash = [(None, leg.currency, sign(leg.amount), None) for leg in event.cash]
     return [
         MovementRow(
             account=one.key,
@@ -172,15 +225,15 @@ def movement_rows(one: Stamped, event: MovedEvent) -> list[MovementRow]:
             reason=reason,
             instrument=instrument,
             currency=currency,
-            quantity=-quantity if sends else quantity,
+            quantity=quantity,
             lots=lots,
             action_id=action_id,
             status="effective" if has_effect(one.flags) else "reversed",
-            event_time_ns=to_ns(one.event_time),
+            event_time_ns=time_ns(one.event_time),
             sequence=event.sequence,
             seq=one.seq,
             trade_date=trade_date,
-            recorded_time_ns=to_ns(one.recorded_time),
+            recorded_time_ns=time_ns(one.recorded_time),
             flags=list(one.flags),
             changed_offset=one.offset,
         )
@@ -188,15 +241,22 @@ def movement_rows(one: Stamped, event: MovedEvent) -> list[MovementRow]:
     ]
 
 
-def _lots(leg: UnitLeg) -> list[list[Any]] | None:
+def reversed_leg(one: Stamped, before: MovementRow) -> MovementRow:
+    """Return the row of a leg whose movement was taken back."""
+    return msgspec.structs.replace(before, status="reversed", changed_offset=one.offset)
+
+
+def _lots(leg: UnitLeg, sends: bool) -> list[list[Any]] | None:
+    """Return the lots of a leg, signed like it: what is sent is told as positive."""
     if not leg.lots:
         return None
+    sign = money.EXACT.minus if sends else money.EXACT.plus
     return [
         [
             lot.lot,
-            money.to_plain(lot.quantity),
+            money.to_plain(sign(lot.quantity)),
             None if lot.opened_at is None else Instant(lot.opened_at),
-            None if lot.cost is None else money.to_plain(lot.cost),
+            None if lot.cost is None else money.to_plain(sign(lot.cost)),
         ]
         for lot in leg.lots
     ]

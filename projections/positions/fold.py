@@ -3,84 +3,72 @@
 A position is the fold of its effective facts in trade order. A fact that comes in order is applied
 to the position as it stands; a late one, a bust, a correction or another lot method changes the
 set of facts, and the position, with those that movements tie it to, is folded again from all of
-them at the end of the batch. Either way the answer is the one that a fresh start would give.
+them at the end of the batch. Either way the answer is the one that a fresh start would give. A
+fresh fold does just that: it keeps the facts, and folds them once it is asked for positions.
+
+A position that an effective fact has named once keeps its row, whatever became of the fact.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from typing import Any, Final
 
-import msgspec
+from msgspec import Struct, field
 
 from domain import events
 from domain.deal_chains import has_effect
 from domain.decisions import Stamped
 from projections.positions import deal_rows
-from projections.positions.book import Place, PositionBook, is_late
-from projections.positions.facts import Fact, PositionKey
+from projections.positions.book import Place, PositionBook
+from projections.positions.facts import PositionKey
+from projections.positions.history import CHAINED, MOVED, POSITION, History, Keys
 from projections.positions.lots import Method
-from projections.positions.row_facts import deal_fact, deal_key, fact_keys, movement_fact
+from projections.positions.row_facts import fact_keys
 from projections.positions.tables import (
     DEALS,
     LOT_METHODS,
     LOTS,
     MOVEMENTS,
     POSITIONS,
-    DealRow,
+    WAITING_FEES,
     LotMethodRow,
-    MovementRow,
 )
 from projections.rows import Changed, Projection, Rows, Table, Wanted
 
-Cutoff = Callable[[int, str], bool]
-"""Whether a fact counts, by its event_time_ns and its business date."""
+_METHODS: Final[frozenset[type[events.Event]]] = frozenset(
+    (events.AccountOpened, events.AccountChanged)
+)
+_HANDLES: Final[frozenset[type[events.Event]]] = frozenset(
+    (events.DealRecorded, *CHAINED, *MOVED, events.PositionMoveReversed, *_METHODS)
+)
 
-_MOVED: Final = (
-    events.PositionMoved,
-    events.TransferSent,
-    events.TransferReceived,
-    events.TransferReturned,
-)
-_CHAINED: Final = (
-    events.DealCorrected,
-    events.DealBusted,
-    events.DealTermsAmended,
-    events.FeesRecorded,
-    events.LotsAssigned,
-)
-_METHODS: Final = (events.AccountOpened, events.AccountChanged)
-_HANDLES: Final = (
-    events.DealRecorded,
-    *_CHAINED,
-    *_MOVED,
-    events.PositionMoveReversed,
-    *_METHODS,
-)
-_KEPT_DEALS: Final = 200_000
-_POSITION: Final = ("account", "instrument", "currency")
+
+class _Plan(Struct):
+    """What a batch touches: the position of each plain deal (None for other events), the others.
+
+    `made` has, by deal or movement id, the positions that the batch's own facts move.
+    """
+
+    batch: Sequence[Stamped]
+    keys: list[PositionKey | None] = []
+    touched: set[PositionKey] = field(default_factory=set)
+    others: list[Stamped] = []
+    unplain: list[Stamped] = []
+    accounts: set[tuple[str]] = field(default_factory=set)
+    stale: set[PositionKey] | None = None
 
 
 class PositionsFold:
-    """The one fold of deals, movements, lots and positions.
+    """The one fold of deals, movements, lots and positions."""
 
-    `method` overrides the accounts' own; `counts` leaves facts out of the positions, for an answer
-    as of a past time.
-    """
-
-    def __init__(
-        self, *, fresh: bool, method: Method | None = None, counts: Cutoff | None = None
-    ) -> None:
+    def __init__(self, *, fresh: bool) -> None:
         self._fresh = fresh
-        self._method = method
-        self._counts = counts
-        self._deals = Rows(DEALS)
-        self._movements = Rows(MOVEMENTS)
+        self._history = History()
         self._methods = Rows(LOT_METHODS)
-        self._legs: dict[tuple[str, str], int] = {}
         self._book = PositionBook(fresh=fresh)
-        self._facts_given: set[PositionKey] = set()
-        self._accounts_given: set[str] = set()
+        self._named: set[PositionKey] = set()
+        self._kept = False
+        self._plan = _Plan(())
 
     # --- what must be seen first ---------------------------------------------------------------
 
@@ -91,363 +79,306 @@ class PositionsFold:
         """
         if self._fresh:
             return ()
-        return self._wants_rows(batch) or self._wants_positions(batch) or self._wants_facts(batch)
+        plan = self._planned(batch)
+        return self._wants_rows(plan) or self._wants_touched(plan) or self._wants_facts(plan)
 
-    def _wants_rows(self, batch: Sequence[Stamped]) -> list[Wanted]:
-        deals, movements, accounts = set(), set(), set()
-        for one in batch:
+    def _planned(self, batch: Sequence[Stamped]) -> _Plan:
+        if self._plan.batch is not batch:
+            self._plan = _plan(batch)
+        return self._plan
+
+    def _wants_rows(self, plan: _Plan) -> list[Wanted]:
+        history = self._history
+        deals, movements = set(), set()
+        for one in plan.unplain:
+            deals.add((one.key, one.event.deal_id))  # type: ignore[attr-defined]
+        for one in plan.others:
             event = one.event
-            if not isinstance(event, _HANDLES):
-                continue
-            accounts.add((one.key,))
-            if isinstance(event, _CHAINED):
-                deals.add((one.key, event.chain_id))
-            elif isinstance(event, events.DealRecorded) and not has_effect(one.flags):
-                deals.add((one.key, event.deal_id))
+            if type(event) in CHAINED:
+                deals.add((one.key, event.chain_id))  # type: ignore[attr-defined]
             elif isinstance(event, events.PositionMoveReversed):
                 movements.add((one.key, event.ref_movement_id))
+        unknown = [place for place in movements if not history.knows_movement(*place)]
+        fees = [account for account in plan.accounts if account[0] not in history.fees_given]
         wanted = [
-            Wanted(DEALS, DEALS.key, self._deals.unseen(deals)),
-            Wanted(LOT_METHODS, LOT_METHODS.key, self._methods.unseen(accounts)),
-            Wanted(MOVEMENTS, MOVEMENTS.key[:2], sorted(movements - self._legs.keys())),
+            Wanted(DEALS, DEALS.key, history.deals.unseen(deals)),
+            Wanted(LOT_METHODS, LOT_METHODS.key, self._methods.unseen(plan.accounts)),
+            Wanted(MOVEMENTS, MOVEMENTS.key[:2], sorted(unknown)),
+            Wanted(WAITING_FEES, ("account",), sorted(fees)),
         ]
         return [one for one in wanted if one.values]
 
-    def _wants_positions(self, batch: Sequence[Stamped]) -> list[Wanted]:
-        touched = {key for one in batch for key in self._keys_of(one)}
-        unknown = sorted(touched - self._book.given)
+    def _wants_touched(self, plan: _Plan) -> list[Wanted]:
+        touched = plan.touched.copy()
+        for one in plan.others:
+            touched.update(self._history.keys_of(one))
+        return self._wants_positions(touched)
+
+    def _wants_positions(self, keys: set[PositionKey]) -> list[Wanted]:
+        unknown = sorted(keys - self._book.given)
         if not unknown:
             return []
         return [
             Wanted(POSITIONS, POSITIONS.key, unknown),
-            Wanted(LOTS, _POSITION, unknown, only="remaining <> 0"),
+            Wanted(LOTS, POSITION, unknown, only="remaining <> 0"),
         ]
 
-    def _wants_facts(self, batch: Sequence[Stamped]) -> list[Wanted]:
-        stale = self._stale(batch)
-        accounts = {key.account for key in stale} | self._accounts_changing_method(batch)
-        accounts -= self._accounts_given
+    def _wants_facts(self, plan: _Plan) -> list[Wanted]:
+        stale = self._stale(plan)
+        accounts = {key.account for key in stale} | self._accounts_changing_method(plan)
+        accounts -= self._history.complete_accounts
         if accounts:
             listed = [(account,) for account in sorted(accounts)]
             return [
                 Wanted(MOVEMENTS, ("account",), listed),
                 Wanted(POSITIONS, ("account",), listed),
             ]
-        unknown = sorted(self._tied(stale) - self._facts_given)
-        if not unknown:
-            return []
-        return [Wanted(DEALS, _POSITION, unknown)]
+        plan.stale = tied = self._tied(plan, stale)
+        unknown = sorted(tied - self._history.complete_positions)
+        deals = [Wanted(DEALS, POSITION, unknown)] if unknown else []
+        return [*self._wants_positions(tied), *deals]
 
-    def _accounts_changing_method(self, batch: Sequence[Stamped]) -> set[str]:
+    def _accounts_changing_method(self, plan: _Plan) -> set[str]:
         return {
             one.key
-            for one in batch
-            if isinstance(one.event, _METHODS) and self._changes_method(one.key, one.event)
+            for one in plan.others
+            if type(one.event) in _METHODS and self._changes_method(one)
         }
 
     def give(self, wanted: Wanted, rows: Iterable[tuple[Any, ...]]) -> None:
         """Take stored rows, and know what was asked for to be all there is."""
         if wanted.table is DEALS:
-            self._deals.give(wanted, rows)
-            if wanted.columns == _POSITION:
-                self._facts_given.update(PositionKey(*value) for value in wanted.values)
+            self._history.give_deals(wanted, rows)
+        elif wanted.table is MOVEMENTS:
+            self._history.give_movements(wanted, rows)
+        elif wanted.table is WAITING_FEES:
+            self._history.give_fees(wanted, rows)
         elif wanted.table is LOT_METHODS:
             self._methods.give(wanted, rows)
-        elif wanted.table is MOVEMENTS:
-            self._give_movements(wanted, rows)
         else:
             self._book.give(wanted, rows)
 
-    def _give_movements(self, wanted: Wanted, rows: Iterable[tuple[Any, ...]]) -> None:
-        self._movements.give(wanted, rows)
-        for account, movement_id, leg in self._movements.by_key:
-            known = self._legs.get((account, movement_id), 0)
-            self._legs[account, movement_id] = max(leg, known)
-        if wanted.columns == ("account",):
-            self._accounts_given.update(account for (account,) in wanted.values)
-        else:
-            for account, movement_id in wanted.values:
-                self._legs.setdefault((account, movement_id), 0)
+    # --- which positions must be folded again --------------------------------------------------
 
-    # --- folding -------------------------------------------------------------------------------
-
-    def apply(self, batch: Sequence[Stamped]) -> None:
-        """Fold a batch: rows first, then facts in order, then what must be folded again."""
-        stale = self._tied(self._stale(batch)) if not self._fresh else self._stale(batch)
-        in_order: list[tuple[Fact, int]] = []
-        offsets: dict[PositionKey, int] = {}
-        for one in batch:
-            if not isinstance(one.event, _HANDLES):
-                continue
-            keys = self._keys_of(one)
-            fact = self._apply_rows(one)
-            for key in (*keys, *(fact_keys(fact) if fact else ())):
-                offsets[key] = one.offset
-            if fact is not None:
-                in_order.append((fact, one.offset))
-        if stale:
-            stale = self._tied(stale)
-        for fact, offset in in_order:
-            if fact_keys(fact)[0] not in stale:
-                self._book.apply(fact, self._method_of(fact_keys(fact)[0].account), offset)
-        if stale:
-            self._fold_again(stale, offsets, batch[-1].offset)
-
-    def _apply_rows(self, one: Stamped) -> Fact | None:
-        """Change the rows that an event changes; return its fact where it is a plain new one."""
-        event = one.event
-        match event:
-            case events.DealCorrected():
-                before = self._deals.get(one.key, event.chain_id)
-                self._correct(one, event, before)
-            case events.DealRecorded():
-                return self._record(one, event)
-            case events.DealBusted():
-                self._change_deal(
-                    one, event.chain_id, lambda row: deal_rows.busted(one, row, event.deal_id)
-                )
-            case events.DealTermsAmended():
-                self._change_deal(one, event.chain_id, lambda row: _amended(one, row, event))
-            case events.FeesRecorded():
-                self._change_deal(
-                    one, event.chain_id, lambda row: deal_rows.with_late_fees(one, row, event.fees)
-                )
-            case events.LotsAssigned():
-                self._change_deal(one, event.chain_id, lambda row: _assigned(one, row, event))
-            case events.PositionMoveReversed():
-                self._reverse(one, event)
-            case events.AccountOpened() | events.AccountChanged():
-                self._set_method(one, event)
-            case _ if isinstance(event, _MOVED):
-                return self._move(one, event)
-            case _:
-                raise AssertionError(f"{type(event).__name__} is not folded here")
-        return None
-
-    def _record(self, one: Stamped, event: events.DealRecorded) -> Fact | None:
-        key = (one.key, event.deal_id)
-        if has_effect(one.flags):
-            row = deal_rows.deal_row(one, event, None)
-            self._deals.insert(key, row)
-            return self._counted(row)
-        if self._deals.get(*key) is None:
-            row = deal_rows.deal_row(one, event, None)
-            self._deals.insert(key, msgspec.structs.replace(row, status="busted"))
-        return None
-
-    def _correct(self, one: Stamped, event: events.DealCorrected, before: DealRow | None) -> None:
-        row = deal_rows.deal_row(one, event, before)
-        if not has_effect(one.flags):
-            row = msgspec.structs.replace(row, status="busted")
-        self._deals.put((one.key, event.chain_id), row)
-
-    def _change_deal(
-        self, one: Stamped, chain_id: str, change: Callable[[DealRow], DealRow]
-    ) -> None:
-        before = self._deals.get(one.key, chain_id)
-        if before is not None and before.status != "busted":
-            self._deals.put((one.key, chain_id), change(before))
-
-    def _move(self, one: Stamped, event: deal_rows.MovedEvent) -> Fact | None:
-        rows = deal_rows.movement_rows(one, event)
-        for row in rows:
-            self._movements.insert(self._movements.key_of(row), row)
-        if rows:
-            self._legs[one.key, rows[0].movement_id] = len(rows)
-        fact = movement_fact(rows) if rows else None
-        return fact if rows and self._includes(rows[0]) else None
-
-    def _reverse(self, one: Stamped, event: events.PositionMoveReversed) -> None:
-        for row in self._legs_of(one.key, event.ref_movement_id):
-            reversed_row = msgspec.structs.replace(
-                row, status="reversed", changed_offset=one.offset
-            )
-            self._movements.put(self._movements.key_of(row), reversed_row)
-
-    def _set_method(
-        self, one: Stamped, event: events.AccountOpened | events.AccountChanged
-    ) -> None:
-        if event.method is not None:
-            row = LotMethodRow(one.key, event.method, one.offset)
-            before = self._methods.get(one.key)
-            if before is None or before.method != event.method:
-                self._methods.put((one.key,), row)
-
-    def _fold_again(
-        self, stale: set[PositionKey], offsets: dict[PositionKey, int], last_offset: int
-    ) -> None:
-        facts: dict[str, list[Fact]] = defaultdict(list)
-        for row in self._deals.by_key.values():
-            if deal_key(row) in stale and (fact := self._counted(row)) is not None:
-                facts[row.account].append(fact)
-        for account in {key.account for key in stale}:
-            for fact in self._movement_facts(account):
-                if not stale.isdisjoint(fact_keys(fact)):
-                    facts[account].append(fact)
-        for account in sorted({key.account for key in stale}):
-            keys = {key for key in stale if key.account == account}
-            self._book.fold_again(
-                keys, facts[account], self._method_of(account), offsets, last_offset
-            )
-
-    # --- which positions an event moves --------------------------------------------------------
-
-    def _keys_of(self, one: Stamped) -> tuple[PositionKey, ...]:
-        event = one.event
-        if isinstance(event, events.DealRecorded):
-            key = PositionKey(one.key, event.instrument, event.currency)
-            own = () if event.terms.kind == "fx" else (key,)
-            if not isinstance(event, events.DealCorrected):
-                return own
-            return (*own, *self._chain_key(one.key, event.chain_id))
-        if isinstance(event, _CHAINED):
-            return self._chain_key(one.key, event.chain_id)
-        if isinstance(event, _MOVED):
-            return tuple(PositionKey(one.key, leg.instrument, leg.currency) for leg in event.legs)
-        if isinstance(event, events.PositionMoveReversed):
-            legs = self._legs_of(one.key, event.ref_movement_id)
-            return tuple(
-                PositionKey(row.account, row.instrument, row.currency)
-                for row in legs
-                if row.instrument is not None
-            )
-        return ()
-
-    def _chain_key(self, account: str, chain_id: str) -> tuple[PositionKey, ...]:
-        row = self._deals.get(account, chain_id)
-        return () if row is None or row.kind == "fx" else (deal_key(row),)
-
-    def _stale(self, batch: Sequence[Stamped]) -> set[PositionKey]:
+    def _stale(self, plan: _Plan) -> set[PositionKey]:
         """Return the positions that the batch changes out of trade order."""
         stale: set[PositionKey] = set()
         seen: dict[PositionKey, Place] = {}
-        made: dict[tuple[str, str], tuple[PositionKey, ...]] = {}
-        for one in batch:
+        made: dict[tuple[str, str], Keys] = {}
+        last = self._book.last
+        for one, key in zip(plan.batch, plan.keys, strict=True):
             event = one.event
-            if isinstance(event, _METHODS):
-                stale |= self._held_under_another_method(one.key, event)
-            elif isinstance(event, _CHAINED):
-                stale.update(self._keys_of(one), made.get((one.key, event.chain_id), ()))
-            elif isinstance(event, events.PositionMoveReversed):
-                stale.update(self._keys_of(one), made.get((one.key, event.ref_movement_id), ()))
-            elif isinstance(event, (events.DealRecorded, *_MOVED)):
-                keys = self._keys_of(one)
-                if isinstance(event, events.DealRecorded):
-                    made[one.key, event.deal_id] = keys
+            if key is not None:
+                place = (one.event_time, event.sequence, one.seq)  # type: ignore[attr-defined]
+                held = seen.get(key) or last.get(key)
+                if held is not None and place < held:
+                    stale.add(key)
                 else:
-                    made[one.key, deal_rows.movement_id_of(event)] = keys
-                if has_effect(one.flags) and is_late(
-                    one, event.sequence, keys, self._book.last, seen
-                ):
+                    seen[key] = place
+            elif type(event) in MOVED:
+                keys = self._history.keys_of(one)
+                made[one.key, deal_rows.movement_id_of(event)] = keys  # type: ignore[arg-type]
+                if has_effect(one.flags) and _is_late(one, keys, last, seen):
                     stale.update(keys)
-        return stale
+            elif isinstance(event, events.PositionMoveReversed):
+                stale.update(self._history.keys_of(one))
+                stale.update(made.get((one.key, event.ref_movement_id), ()))
+            elif type(event) in _METHODS:
+                if self._changes_method(one):
+                    stale |= self._book.keys_of_account(one.key)
+            elif type(event) in CHAINED:
+                stale.update(self._history.keys_of(one))
+        return stale | self._changed_within(plan)
 
-    def _held_under_another_method(
-        self, account: str, event: events.AccountOpened | events.AccountChanged
-    ) -> set[PositionKey]:
-        changes = self._changes_method(account, event)
-        return self._book.keys_of_account(account) if changes else set()
+    def _changed_within(self, plan: _Plan) -> set[PositionKey]:
+        """Return the positions of deals that the batch both makes and changes."""
+        chains = {
+            (one.key, one.event.chain_id)  # type: ignore[attr-defined]
+            for one in plan.others
+            if type(one.event) in CHAINED
+        }
+        if not chains:
+            return set()
+        return {
+            PositionKey(one.key, event.instrument, event.currency)
+            for one in plan.batch
+            if type(event := one.event) is events.DealRecorded
+            and (one.key, event.deal_id) in chains
+        }
 
-    def _changes_method(
-        self, account: str, event: events.AccountOpened | events.AccountChanged
-    ) -> bool:
-        before = self._methods.get(account)
-        return event.method is not None and before is not None and before.method != event.method
+    def _changes_method(self, one: Stamped) -> bool:
+        before = self._methods.get(one.key)
+        method = one.event.method  # type: ignore[attr-defined]
+        return method is not None and before is not None and before.method != method
 
-    def _tied(self, stale: set[PositionKey]) -> set[PositionKey]:
-        """Return positions with those that movements tie them to."""
+    def _tied(self, plan: _Plan, stale: set[PositionKey]) -> set[PositionKey]:
+        """Return positions with those that movements, the batch's own too, tie them to."""
         if not stale:
             return stale
-        tied = set(stale)
-        facts = [
-            set(fact_keys(fact))
-            for account in {key.account for key in stale}
-            for fact in self._movement_facts(account)
+        ties = [
+            self._history.keys_of(one)
+            for one in plan.others
+            if type(one.event) in MOVED and has_effect(one.flags)
         ]
+        for account in {key.account for key in stale}:
+            ties += self._history.ties_of(account)
+        tied = set(stale)
         while True:
-            more = {key for keys in facts if not tied.isdisjoint(keys) for key in keys} - tied
+            more = {key for keys in ties if not tied.isdisjoint(keys) for key in keys} - tied
             if not more:
                 return tied
             tied |= more
 
-    def _movement_facts(self, account: str) -> list[Fact]:
-        facts: list[Fact] = []
-        for owner, movement_id in list(self._legs):
-            if owner != account:
+    # --- folding -------------------------------------------------------------------------------
+
+    def apply(self, batch: Sequence[Stamped]) -> None:
+        """Fold a batch: facts in order, then what must be folded again."""
+        plan = self._planned(batch)
+        for one in plan.others:
+            if type(one.event) in _METHODS:
+                self._set_method(one)
+        if self._fresh:
+            self._keep(batch)
+        else:
+            self._fold(plan)
+        self._plan = _Plan(())
+
+    def _keep(self, batch: Sequence[Stamped]) -> None:
+        self._kept = True
+        for one in batch:
+            if type(one.event) in _HANDLES and type(one.event) not in _METHODS:
+                fact = self._history.apply(one)
+                self._named.update(fact_keys(fact) if fact else self._newly_named(one))
+
+    def _newly_named(self, one: Stamped) -> Keys:
+        """Return the positions that a correction or amendment has named."""
+        if isinstance(one.event, events.DealCorrected) and not has_effect(one.flags):
+            return ()
+        if isinstance(one.event, events.DealCorrected | events.DealTermsAmended):
+            return self._history.effective_key(one.key, one.event.chain_id)
+        return ()
+
+    def _fold(self, plan: _Plan) -> None:
+        stale = self._tied(plan, self._stale(plan)) if plan.stale is None else plan.stale
+        offsets: dict[PositionKey, int] = {}
+        named: set[PositionKey] = set()
+        history, book = self._history, self._book
+        for one, key in zip(plan.batch, plan.keys, strict=True):
+            kind = type(one.event)
+            if key is None and (kind in _METHODS or kind not in _HANDLES):
                 continue
-            legs = self._legs_of(account, movement_id)
-            fact = movement_fact(legs) if legs else None
-            if fact is not None and self._includes(legs[0]):
-                facts.append(fact)
-        return facts
+            before = () if key is not None else history.keys_of(one)
+            fact = history.apply(one)
+            keys = fact_keys(fact) if fact else self._newly_named(one)
+            if fact is not None and keys[0] not in stale:
+                book.apply(fact, keys, self._method_of(one.key), one.offset)
+            else:
+                named.update(keys)
+                offsets.update(dict.fromkeys((*before, *keys), one.offset))
+        if stale and plan.batch:
+            self._fold_again(stale, named, offsets, plan.batch[-1].offset)
 
-    def _legs_of(self, account: str, movement_id: str) -> list[MovementRow]:
-        count = self._legs.get((account, movement_id), 0)
-        rows = (self._movements.get(account, movement_id, leg) for leg in range(1, count + 1))
-        return [row for row in rows if row is not None]
+    def _fold_again(
+        self,
+        stale: set[PositionKey],
+        named: set[PositionKey],
+        offsets: dict[PositionKey, int],
+        last_offset: int,
+    ) -> None:
+        facts = self._history.facts_of(stale)
+        for account in sorted({key.account for key in stale}):
+            keys = {key for key in stale if key.account == account}
+            self._book.fold_again(
+                keys,
+                facts.get(account, []),
+                self._method_of(account),
+                offsets,
+                last_offset,
+                named=named,
+            )
 
-    def _counted(self, row: DealRow) -> Fact | None:
-        return deal_fact(row) if self._includes(row) else None
-
-    def _includes(self, row: DealRow | MovementRow) -> bool:
-        return self._counts is None or self._counts(row.event_time_ns, row.trade_date)
+    def _set_method(self, one: Stamped) -> None:
+        method = one.event.method  # type: ignore[attr-defined]
+        before = self._methods.get(one.key)
+        if method is not None and (before is None or before.method != method):
+            self._methods.put((one.key,), LotMethodRow(one.key, method, one.offset))
 
     def _method_of(self, account: str) -> Method:
-        if self._method is not None:
-            return self._method
         row = self._methods.get(account)
         return Method.FIFO if row is None else Method(row.method)
 
     # --- what came of it -----------------------------------------------------------------------
 
     def changes(self) -> Sequence[Changed]:
-        """Return the changed rows of all five tables, and forget deals that are done with."""
-        changed = (
-            self._deals.changes(),
-            self._movements.changes(),
-            self._methods.changes(),
-            *self._book.changes(),
-        )
-        if not self._fresh and len(self._deals.by_key) > _KEPT_DEALS:
-            self._deals.forget(0)
-            self._facts_given.clear()
+        """Return the changed rows of all tables, and forget deals that are done with."""
+        changed = (*self._history.changes(), self._methods.changes(), *self._book.changes())
+        if not self._fresh:
+            self._history.forget()
         return changed
 
     def rows(self, table: Table) -> Iterable[Any]:
         """Return all rows of a table."""
+        history = self._history
         if table is DEALS:
-            return self._deals.by_key.values()
+            return history.deals.by_key.values()
         if table is MOVEMENTS:
-            return self._movements.by_key.values()
+            return history.movements.by_key.values()
+        if table is WAITING_FEES:
+            return history.waiting_fees
         if table is LOT_METHODS:
             return self._methods.by_key.values()
+        if self._kept:
+            self._kept = False
+            self._fold_again(self._named, self._named, {}, 0)
         return self._book.rows(table)
 
 
-def _amended(one: Stamped, row: DealRow, event: events.DealTermsAmended) -> DealRow:
-    return msgspec.structs.replace(
-        row,
-        cost=event.cost,
-        kind=event.terms.kind,
-        multiplier=event.terms.multiplier,
-        price_unit=event.terms.price_unit,
-        flags=[flag for flag in row.flags if flag != "terms_assumed"],
-        changed_offset=one.offset,
-    )
+def _plan(batch: Sequence[Stamped]) -> _Plan:
+    plan = _Plan(batch, keys=[], others=[], unplain=[])
+    keys, touched, accounts = plan.keys, plan.touched, plan.accounts
+    for one in batch:
+        event = one.event
+        key = None
+        if type(event) is events.DealRecorded:
+            if one.flags and not has_effect(one.flags):
+                plan.unplain.append(one)
+            elif event.terms.kind != "fx":
+                key = PositionKey(one.key, event.instrument, event.currency)
+                touched.add(key)
+        elif type(event) in _HANDLES:
+            plan.others.append(one)
+        keys.append(key)
+        accounts.add((one.key,))
+    return plan
 
 
-def _assigned(one: Stamped, row: DealRow, event: events.LotsAssigned) -> DealRow:
-    lots = [[pick.lot, format(pick.quantity, "f")] for pick in event.lots]
-    details = {**(row.details or {}), "lots": lots}
-    return msgspec.structs.replace(row, details=details, changed_offset=one.offset)
+def _is_late(
+    one: Stamped,
+    keys: Keys,
+    last: dict[PositionKey, Place],
+    seen: dict[PositionKey, Place],
+) -> bool:
+    """Tell whether a movement comes before, in trade order, what its positions hold already.
+
+    `last` has the positions' places, `seen` those that this batch has moved on; where the event is
+    not late, its own are added to `seen`.
+    """
+    place = (one.event_time, one.event.sequence, one.seq)  # type: ignore[attr-defined]
+    for key in keys:
+        held = seen.get(key) or last.get(key)
+        if held is not None and place < held:
+            return True
+    for key in keys:
+        seen[key] = place
+    return False
 
 
 PROJECTION: Final = Projection(
     name="positions",
     version=1,
     topic="events",
-    handles=frozenset(_HANDLES),
-    tables=(DEALS, MOVEMENTS, LOT_METHODS, LOTS, POSITIONS),
+    handles=_HANDLES,
+    tables=(DEALS, MOVEMENTS, LOT_METHODS, LOTS, POSITIONS, WAITING_FEES),
     make=PositionsFold,
     schema_sql=files("projections.positions").joinpath("schema.sql").read_text(),
 )

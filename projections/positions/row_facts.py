@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from domain import money
 from domain.money import COST_SCALE, QUANTITY_SCALE, from_scaled, to_scaled
-from domain.times import Instant, from_ns, to_ns
+from domain.times import Instant, from_ns
 from projections.positions.facts import (
     CashLeg,
     Deal,
@@ -17,6 +17,7 @@ from projections.positions.facts import (
 )
 from projections.positions.lots import Lot, PositionState
 from projections.positions.tables import DealRow, LotRow, MovementRow, PositionRow
+from projections.rows import time_ns
 
 
 def deal_key(row: DealRow) -> PositionKey:
@@ -24,16 +25,19 @@ def deal_key(row: DealRow) -> PositionKey:
     return PositionKey(row.account, row.instrument, row.currency)
 
 
-def deal_fact(row: DealRow) -> Deal | None:
-    """Return what a deal does to its position; None where it does nothing (busted, or FX)."""
+def deal_fact(row: DealRow, event_time: Instant | None = None) -> Deal | None:
+    """Return what a deal does to its position; None where it does nothing (busted, or FX).
+
+    `event_time` spares the row's from being written out again.
+    """
     if row.status == "busted" or row.kind == "fx":
         return None
     sign = 1 if row.side == "buy" else -1
-    named = (row.details or {}).get("lots", ())
+    named = row.details.get("lots", ()) if row.details else ()
     return Deal(
         key=deal_key(row),
         deal_id=row.deal_id,
-        event_time=from_ns(row.event_time_ns),
+        event_time=event_time or from_ns(row.event_time_ns),
         sequence=row.sequence,
         seq=row.seq,
         quantity=sign * to_scaled(row.quantity, QUANTITY_SCALE),
@@ -137,7 +141,7 @@ def lot_row(lot: Lot, changed_offset: int) -> LotRow:
         ordinal=lot.ordinal,
         lot_id=lot.lot_id,
         deal_id=lot.deal_id,
-        opened_at_ns=to_ns(Instant(lot.opened_at)),
+        opened_at_ns=time_ns(Instant(lot.opened_at)),
         quantity=from_scaled(lot.quantity, QUANTITY_SCALE),
         remaining=from_scaled(lot.remaining, QUANTITY_SCALE),
         cost=from_scaled(lot.cost36, COST_SCALE),

@@ -89,3 +89,12 @@ CREATE TABLE lot_methods (
     method text NOT NULL,
     changed_offset bigint NOT NULL
 );
+
+CREATE TABLE waiting_fees (
+    account text COLLATE "C" NOT NULL,
+    fee_id text COLLATE "C" NOT NULL,
+    deal_id text COLLATE "C" NOT NULL,
+    fees jsonb NOT NULL,
+    changed_offset bigint NOT NULL,
+    PRIMARY KEY (account, fee_id)
+);

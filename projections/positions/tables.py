@@ -8,12 +8,13 @@ from msgspec import Struct
 from projections.rows import Table
 
 
-class DealRow(Struct, frozen=True):
+class DealRow(Struct, frozen=True, gc=False):
     """A deal as its chain of corrections has made it, under the chain's first id.
 
     `cost` is the gross amount, unsigned but for a negative price; `net` the cash it moves in its
     currency; `fees` the sum in its currency, positive a cost. `status` is effective, corrected or
-    busted. `details` has what few deals tell: ids, fees one by one, named lots, tags, venue ...
+    busted. `details` has what few deals tell: ids, fees one by one, `late_fees` that came after
+    the deal, named lots, tags, venue ...
     """
 
     account: str
@@ -69,7 +70,7 @@ class MovementRow(Struct, frozen=True):
     changed_offset: int
 
 
-class LotRow(Struct, frozen=True):
+class LotRow(Struct, frozen=True, gc=False):
     """Units opened together, the position's `ordinal`-th; `cost` is of what remains."""
 
     account: str
@@ -106,6 +107,16 @@ class PositionRow(Struct, frozen=True):
     changed_offset: int
 
 
+class WaitingFeesRow(Struct, frozen=True):
+    """Fees that came before their deal, as [kind, amount, currency]; gone once it has come."""
+
+    account: str
+    fee_id: str
+    deal_id: str
+    fees: list[list[str]]
+    changed_offset: int
+
+
 class LotMethodRow(Struct, frozen=True):
     """The method by which an account's lots are taken."""
 
@@ -118,4 +129,5 @@ DEALS: Final = Table("deals", DealRow, ("account", "deal_id"))
 MOVEMENTS: Final = Table("movements", MovementRow, ("account", "movement_id", "leg"))
 LOTS: Final = Table("lots", LotRow, ("account", "instrument", "currency", "ordinal"))
 POSITIONS: Final = Table("positions", PositionRow, ("account", "instrument", "currency"))
+WAITING_FEES: Final = Table("waiting_fees", WaitingFeesRow, ("account", "fee_id"))
 LOT_METHODS: Final = Table("lot_methods", LotMethodRow, ("account",))

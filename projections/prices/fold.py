@@ -9,8 +9,7 @@ from msgspec import Struct
 
 from domain.decisions import Stamped
 from domain.events import PriceRecorded
-from domain.times import to_ns
-from projections.rows import Changed, Projection, Rows, Table, Wanted
+from projections.rows import Changed, Projection, Rows, Table, Wanted, time_ns
 
 
 class PriceRow(Struct, frozen=True):
@@ -54,7 +53,7 @@ class PricesFold:
             if isinstance(event, PriceRecorded):
                 row = PriceRow(
                     instrument=one.key,
-                    event_time_ns=to_ns(one.event_time),
+                    event_time_ns=time_ns(one.event_time),
                     kind=event.kind,
                     source=event.source,
                     seq=one.seq,
@@ -62,7 +61,7 @@ class PricesFold:
                     currency=event.currency,
                     unit=event.unit,
                     price_date=event.price_date,
-                    recorded_time_ns=to_ns(one.recorded_time),
+                    recorded_time_ns=time_ns(one.recorded_time),
                     changed_offset=one.offset,
                 )
                 self._rows.insert(self._rows.key_of(row), row)
