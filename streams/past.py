@@ -57,6 +57,22 @@ class AsOf(Struct, frozen=True):
 NOW: Final = AsOf()
 
 
+def stream_events(log: Log, topic: Topic, stream: str, end: int) -> Iterator[Stamped]:
+    """Yield a stream's valid events at offsets below `end`; raises LogHalted if its chain breaks."""
+    seq, last_hash = 0, GENESIS_HASH
+    for record in log.read_stream(topic, stream, end):
+        recorded = decode(record)
+        envelope = recorded.envelope
+        if envelope.seq != seq + 1:
+            continue
+        if envelope.prev_hash != last_hash:
+            raise LogHalted(
+                topic, record.partition, record.offset, "prev_hash breaks the chain"
+            )
+        seq, last_hash = envelope.seq, recorded.hash
+        yield stamp(recorded)
+
+
 class Past:
     """Reads rows of accounts, instruments and prices from the tables, or folds them again."""
 
@@ -87,21 +103,6 @@ class Past:
             for row in self._folded(projection, table, name, known_at, as_of if refold else NOW)
         ]
         return sorted(rows, key=lambda row: tuple(getattr(row, name) for name in table.key))
-
-    def events(self, topic: Topic, stream: str, known_at: KnownAt | None) -> Iterator[Stamped]:
-        """Yield the valid events of a stream; raises LogHalted where its chain breaks."""
-        end = self.end_of(topic, stream, known_at)
-        partition = partition_of(stream, self._source.partitions)
-        seq, last_hash = 0, GENESIS_HASH
-        for record in self._source.read_stream(topic, stream, end):
-            recorded = decode(record)
-            envelope = recorded.envelope
-            if envelope.seq != seq + 1:
-                continue
-            if envelope.prev_hash != last_hash:
-                raise LogHalted(topic, partition, record.offset, "prev_hash breaks the chain")
-            seq, last_hash = envelope.seq, recorded.hash
-            yield stamp(recorded)
 
     def end_of(self, topic: Topic, stream: str, known_at: KnownAt | None) -> int:
         """Return the offset at which what is known of a stream's partition ends."""
@@ -138,7 +139,8 @@ class Past:
         fold = projection.make(fresh=True)
         zone_name = "UTC"
         happened = []
-        for one in self.events(projection.topic, stream, known_at):
+        end = self.end_of(projection.topic, stream, known_at)
+        for one in stream_events(self._source, projection.topic, stream, end):
             zone_name = getattr(one.event, "time_zone", None) or zone_name
             if type(one.event) in projection.handles and as_of.includes_event(one, zone_name):
                 happened.append(one)

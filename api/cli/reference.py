@@ -72,7 +72,7 @@ def _row(one: Any) -> str:
 def _value_name(one: Any) -> str:
     if isinstance(one.default, Enum):
         return "\\|".join(member.value for member in type(one.default))
-    return (one.metavar or one.opts[-1].lstrip("-").replace("-", "_")).upper()
+    return str(one.metavar or one.name.upper())
 
 
 def main() -> None:
