@@ -1,5 +1,6 @@
 """Commands as JSON, as `daybook submit` and the API take them."""
 
+from decimal import Decimal
 from typing import Any, Final, get_args
 
 import msgspec
@@ -16,8 +17,14 @@ def _members(union: Any) -> dict[str, type[msgspec.Struct]]:
     return {one.__name__: one for one in get_args(union)}
 
 
-COMMANDS: Final = _members(Command)
+_OURS: Final = frozenset(("ReceiveTransfer", "ReturnTransfer"))
+"""What carries a transfer to its end: from anybody else, it would make cash out of nothing."""
+
+COMMANDS: Final = {name: struct for name, struct in _members(Command).items() if name not in _OURS}
 """Command structs by the name that `type` gives them."""
+
+_DECODER: Final = msgspec.json.Decoder(float_hook=Decimal)
+"""Numbers keep every digit they are written with, in quotes or without."""
 
 _ACCOUNT_COMMANDS: Final = tuple(get_args(commands.AccountCommand))
 _FIELDS: Final = frozenset(
@@ -31,12 +38,22 @@ def fact_from_json(text: bytes, line: int) -> Fact:
     Raises InvalidValue, naming the field, for anything that is not a command.
     """
     try:
-        told = msgspec.json.decode(text)
+        told = _DECODER.decode(text)
     except (msgspec.DecodeError, RecursionError) as error:
         raise InvalidValue("command", text.decode(errors="replace"), f"JSON: {error}") from None
     if not isinstance(told, dict):
         raise InvalidValue("command", told, "a JSON object")
     return fact_from_object(told, line)
+
+
+def command_id_in(text: bytes) -> str | None:
+    """Return the id of a command that may be wrong in all else, None where it tells none."""
+    try:
+        told = _DECODER.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    command_id = told.get("command_id") if isinstance(told, dict) else None
+    return command_id if isinstance(command_id, str) else None
 
 
 def fact_from_object(told: dict[str, Any], line: int = 0) -> Fact:

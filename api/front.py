@@ -1,4 +1,8 @@
-"""The ledger's front: opens what a fact needs first, keeps notes in the vault, submits in bulk."""
+"""The ledger's front: opens what a fact needs first, keeps notes in the vault, submits in bulk.
+
+Transfers are carried to their end at once; one that a crash has left on its way, by whoever writes
+or asks next.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -14,11 +18,14 @@ from domain.commands import (
     MoveCash,
     OpenAccount,
     Request,
+    SendTransfer,
     topic_of,
 )
 from domain.entities import Account, Entity, Instrument
 from schemas.partitioning import partition_of
 from streams.answers import Answer
+from streams.sent_lots import sent_legs
+from streams.transfers import settle_transfers
 from streams.vault import Kept
 
 UNKNOWN_ACCOUNT: Final = "unknown_account"
@@ -31,6 +38,12 @@ class Missing(Struct, frozen=True):
     reason: str
     field: str
     value: str
+
+
+def finish_transfers(parts: Parts) -> None:
+    """Carry to its end each transfer that is on its way: received, or returned to its sender."""
+    log = parts.log
+    settle_transfers(parts.ledger, lambda sent: sent_legs(log, sent))
 
 
 class Front:
@@ -55,6 +68,8 @@ class Front:
             own.append(len(requests))
             requests.append(fact.request)
         answers = self._parts.ledger.submit(requests)
+        if any(isinstance(request.command, SendTransfer) for request in requests):
+            finish_transfers(self._parts)
         return [place if isinstance(place, Missing) else answers[place] for place in own]
 
     def zone_of(self, kind: str, name: str) -> str | None:

@@ -10,6 +10,7 @@ from msgspec import Struct
 from psycopg import sql
 
 from api import views
+from api.front import finish_transfers
 from api.views import Shown, View, show
 from api.wiring import Parts
 from domain import money
@@ -44,6 +45,7 @@ class Asker:
     """Answers questions from read models that have been brought to the log's head."""
 
     def __init__(self, parts: Parts, question: Question) -> None:
+        finish_transfers(parts)
         parts.projector.catch_up()
         self._parts = parts
         self._question = question

@@ -125,5 +125,7 @@ def average(total: Decimal, count: Decimal) -> Decimal:
     """Return total / count for display: ten decimals, half to even."""
     with localcontext(EXACT) as context:
         context.traps[Inexact] = False
-        quotient = total / count
-        return quotient.quantize(Decimal(1).scaleb(-DISPLAY_SCALE), rounding=ROUND_HALF_EVEN)
+        quotient = (total / count).quantize(
+            Decimal(1).scaleb(-DISPLAY_SCALE), rounding=ROUND_HALF_EVEN
+        )
+        return quotient or abs(quotient)  # a zero has no sign in a database

@@ -58,7 +58,7 @@ NOW: Final = AsOf()
 
 
 def stream_events(log: Log, topic: Topic, stream: str, end: int) -> Iterator[Stamped]:
-    """Yield a stream's valid events at offsets below `end`; raises LogHalted if its chain breaks."""
+    """Yield a stream's valid events at offsets below `end`; raises LogHalted at a broken chain."""
     seq, last_hash = 0, GENESIS_HASH
     for record in log.read_stream(topic, stream, end):
         recorded = decode(record)
@@ -66,9 +66,7 @@ def stream_events(log: Log, topic: Topic, stream: str, end: int) -> Iterator[Sta
         if envelope.seq != seq + 1:
             continue
         if envelope.prev_hash != last_hash:
-            raise LogHalted(
-                topic, record.partition, record.offset, "prev_hash breaks the chain"
-            )
+            raise LogHalted(topic, record.partition, record.offset, "prev_hash breaks the chain")
         seq, last_hash = envelope.seq, recorded.hash
         yield stamp(recorded)
 

@@ -13,11 +13,17 @@ from msgspec import Struct
 
 from domain.commands import Topic
 from domain.decisions import Stamped
-from projections.rows import Changed, Fold, Projection
+from projections.rows import Changed, Fold, Projection, Wanted
 from schemas.envelope import Recorded
 from schemas.validity import PartitionState
 from streams.log import TOPICS, Log, LogHalted
-from streams.read_models import Advance, Checkpoint, CheckpointMoved, ReadModels
+from streams.read_models import (
+    Advance,
+    Checkpoint,
+    CheckpointMoved,
+    ReadModels,
+    RowsRefused,
+)
 from streams.reader import ValidBatch, fresh_state, read_valid
 
 _log = logging.getLogger(__name__)
@@ -44,6 +50,7 @@ class Projector:
         self._batch = batch
         self._folds: dict[tuple[str, int], Fold] = {}
         self._states: dict[tuple[Topic, int], PartitionState] = {}
+        self._failed: dict[tuple[str, int], int] = {}
 
     def catch_up(self) -> int:
         """Project to the head of every partition as it is now; return how many records were read.
@@ -91,24 +98,38 @@ class Projector:
         behind: list[tuple[Topic, int]] = []
         for topic in TOPICS:
             for partition, head in enumerate(self._source.heads(topic)):
-                places = (
-                    _next_offset(checkpoints, projection, partition)
-                    for projection in self._of_topic(topic)
-                )
-                if any(place < head for place in places):
+                places = self._places(checkpoints, topic, partition)
+                if any(place < head for place in places.values()):
                     behind.append((topic, partition))
         return behind
 
     def _catch_up(self, topic: Topic, partition: int) -> int:
         """Bring the projections of a partition to its head, those at the same offset together."""
-        checkpoints = self._models.checkpoints()
         groups: dict[int, list[Projection]] = defaultdict(list)
+        places = self._places(self._models.checkpoints(), topic, partition)
         for projection in self._of_topic(topic):
-            groups[_next_offset(checkpoints, projection, partition)].append(projection)
+            if projection.name in places:
+                groups[places[projection.name]].append(projection)
         return sum(
             self._run(topic, partition, next_offset, group)
             for next_offset, group in sorted(groups.items())
         )
+
+    def _places(
+        self, checkpoints: dict[tuple[str, int], Checkpoint], topic: Topic, partition: int
+    ) -> dict[str, int]:
+        """Return where the projections of a partition go on, but for those that failed there.
+
+        A fold is pure: what it failed with once it fails with again, until it is another program.
+        """
+        places = {}
+        for projection in self._of_topic(topic):
+            place = (projection.name, partition)
+            found = checkpoints.get(place)
+            next_offset = found.next_offset if found else 0
+            if self._failed.get(place) != next_offset:
+                places[projection.name] = next_offset
+        return places
 
     def _run(self, topic: Topic, partition: int, next_offset: int, group: list[Projection]) -> int:
         state = self._state(topic, partition, next_offset, group[0])
@@ -141,7 +162,7 @@ class Projector:
         heads = {stream: state.heads[stream] for stream in touched if stream is not None}
         advances = []
         for projection in running:
-            changed = self._fold(projection, partition, stamped)
+            changed = self._fold(projection, partition, from_offset, stamped)
             if changed is not None:
                 advances.append(
                     Advance(
@@ -149,32 +170,59 @@ class Projector:
                     )
                 )
         try:
-            self._models.write(advances)
+            written = self._write(advances)
         except BaseException:
             self._forget(state.topic, partition)
             raise
-        return [advance.projection for advance in advances]
+        return [advance.projection for advance in written]
+
+    def _write(self, advances: list[Advance]) -> list[Advance]:
+        """Write what was folded, together; where rows are refused, each projection by itself."""
+        try:
+            self._models.write(advances)
+        except RowsRefused:
+            return [advance for advance in advances if self._is_written(advance)]
+        return advances
+
+    def _is_written(self, advance: Advance) -> bool:
+        try:
+            self._models.write([advance])
+        except RowsRefused as refused:
+            self._halt(advance.projection, advance.partition, advance.from_offset, refused)
+            return False
+        return True
 
     def _fold(
-        self, projection: Projection, partition: int, stamped: Sequence[Stamped]
+        self, projection: Projection, partition: int, from_offset: int, stamped: Sequence[Stamped]
     ) -> Sequence[Changed] | None:
-        handled = [one for one in stamped if type(one.event) in projection.handles]
+        """Fold a batch; return what changed, or None where the fold failed and is halted."""
+        handles = projection.handles
+        handled = [one for one in stamped if type(one.event) in handles]
         fold = self._folds.get((projection.name, partition))
         if fold is None:
             fold = self._folds[projection.name, partition] = projection.make(fresh=False)
-        try:
-            while wanted := fold.wants(handled):
-                for one in wanted:
-                    fold.give(one, self._models.fetch(one))
-            fold.apply(handled)
-            return fold.changes()
-        # Whatever a fold fails with is a fault of its own: it stands still, the others go on.
-        except Exception as error:
-            _log.exception("%s halted in partition %d", projection.name, partition)
-            del self._folds[projection.name, partition]
-            reason = f"the fold failed: {type(error).__name__}: {error}"
-            self._models.halt(projection.name, projection.topic, partition, reason)
-            return None
+        wanted: Sequence[Wanted] = ()
+        while True:
+            for one in wanted:
+                fold.give(one, self._models.fetch(one))
+            try:
+                wanted = fold.wants(handled)
+                if not wanted:
+                    fold.apply(handled)
+                    return fold.changes()
+            # Whatever a fold fails with is a fault of its own: it stands still, the others go on.
+            except Exception as error:
+                self._halt(projection, partition, from_offset, error)
+                return None
+
+    def _halt(
+        self, projection: Projection, partition: int, from_offset: int, error: Exception
+    ) -> None:
+        _log.error("%s halted in partition %d", projection.name, partition, exc_info=error)
+        del self._folds[projection.name, partition]
+        self._failed[projection.name, partition] = from_offset
+        reason = f"the fold failed: {type(error).__name__}: {error}"
+        self._models.halt(projection.name, projection.topic, partition, reason)
 
     def _state(
         self, topic: Topic, partition: int, next_offset: int, projection: Projection
@@ -206,13 +254,6 @@ class Projector:
         _log.error("every reader halted: %s", reason)
         for projection in self._of_topic(topic):
             self._models.halt(projection.name, topic, partition, reason)
-
-
-def _next_offset(
-    checkpoints: dict[tuple[str, int], Checkpoint], projection: Projection, partition: int
-) -> int:
-    found = checkpoints.get((projection.name, partition))
-    return found.next_offset if found else 0
 
 
 def stamp(one: Recorded) -> Stamped:

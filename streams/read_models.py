@@ -4,13 +4,14 @@ Rows, checkpoint, term and the heads of the streams are written in one transacti
 checkpoint's expected value. Postgres is the authority on what has been processed.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from typing import Any, Final, get_args, get_origin, get_type_hints
 
 import msgspec
+import psycopg
 from msgspec import Struct
 from psycopg import sql
-from psycopg.types.json import Jsonb
 
 from infra import migrations, postgres
 from infra.migrations import Migration
@@ -54,6 +55,10 @@ class CheckpointMoved(LogError):  # noqa: N818 - names what happened
     """Somebody else has projected these records: what was about to be written is thrown away."""
 
 
+class RowsRefused(LogError):  # noqa: N818 - names what happened
+    """The database does not take the rows that a fold made: nothing was written."""
+
+
 class Checkpoint(Struct, frozen=True):
     """How far a projection is in a partition: `next_offset` comes next. `halted` says why not."""
 
@@ -87,15 +92,24 @@ class ReadModels:
         self.schema = schema
         self.projections = tuple(projections)
         self.log_id = log_id
-        self.connection: Connection = postgres.connect(
-            dsn, schema=schema, part="the read models' store"
-        )
+        self._dsn = dsn
+        self._connection = self._connect()
         migrations.apply(self.connection, _OWNER, _MIGRATIONS, schema=schema)
         self._make_tables()
 
+    @property
+    def connection(self) -> Connection:
+        """Return the connection; one that was lost is opened anew."""
+        if self._connection.closed:
+            self._connection = self._connect()
+        return self._connection
+
+    def _connect(self) -> Connection:
+        return postgres.connect(self._dsn, schema=self.schema, part="the read models' store")
+
     def close(self) -> None:
         """Close the connection."""
-        self.connection.close()
+        self._connection.close()
 
     def projecting_lock(self) -> Any:
         """Hold the lock of the one process that projects, waiting for it."""
@@ -171,11 +185,7 @@ class ReadModels:
     def fetch(self, wanted: Wanted) -> list[tuple[Any, ...]]:
         """Return the rows that a fold wants, as tuples of the table's columns."""
         table = wanted.table
-        types = _types(table)
-        arrays = [
-            sql.SQL("%s::{}[]").format(sql.SQL("bigint" if types[name] is int else "text"))
-            for name in wanted.columns
-        ]
+        arrays = _arrays(table, wanted.columns)
         names = [sql.Identifier(name) for name in wanted.columns]
         query = sql.SQL(
             "SELECT {columns} FROM {table} AS t JOIN unnest({arrays}) AS w ({names})"
@@ -183,7 +193,7 @@ class ReadModels:
         ).format(
             columns=_listed(table.columns, "t"),
             table=sql.Identifier(table.name),
-            arrays=sql.SQL(", ").join(arrays),
+            arrays=arrays,
             names=sql.SQL(", ").join(names),
             matches=sql.SQL(" AND ").join(sql.SQL("t.{0} = w.{0}").format(name) for name in names),
             only=sql.SQL(f" WHERE {wanted.only}" if wanted.only else ""),
@@ -196,20 +206,27 @@ class ReadModels:
     def write(self, advances: Sequence[Advance]) -> None:
         """Write what folds changed with their checkpoints, all or nothing.
 
-        Raises CheckpointMoved when a checkpoint is not where an advance starts.
+        Raises CheckpointMoved when a checkpoint is not where an advance starts, RowsRefused when
+        the database finds fault with a row.
         """
-        with self.connection.transaction():
-            for advance in advances:
-                self._move_checkpoint(advance)
-                for changed in advance.changed:
-                    self._write_rows(changed)
+        try:
+            with postgres.reporting_outage("the read models' store"), self.connection.transaction():
+                for advance in advances:
+                    self._move_checkpoint(advance)
+                    for changed in advance.changed:
+                        self._write_rows(changed)
+        except (psycopg.DataError, psycopg.IntegrityError) as error:
+            raise RowsRefused(str(error).strip()) from error
 
     def _move_checkpoint(self, advance: Advance) -> None:
         name, state, partition = advance.projection.name, advance.state, advance.partition
         if advance.from_offset == 0:
             cursor = self.connection.execute(
                 "INSERT INTO projection_checkpoints VALUES (%s, %s, %s, %s, %s, %s, NULL)"
-                " ON CONFLICT (projection, partition) DO NOTHING",
+                " ON CONFLICT (projection, partition) DO UPDATE SET"
+                " next_offset = excluded.next_offset, term = excluded.term,"
+                " voids = excluded.voids, halted = NULL"
+                " WHERE projection_checkpoints.next_offset = 0",
                 (
                     name,
                     state.topic,
@@ -273,15 +290,10 @@ class ReadModels:
             self._upsert(table, changed.upserts)
 
     def _delete(self, table: Table, keys: list[tuple[Any, ...]]) -> None:
-        types = _types(table)
         names = [sql.Identifier(name) for name in table.key]
-        arrays = [
-            sql.SQL("%s::{}[]").format(sql.SQL("bigint" if types[name] is int else "text"))
-            for name in table.key
-        ]
         query = sql.SQL("DELETE FROM {} AS t USING unnest({}) AS w ({}) WHERE {}").format(
             sql.Identifier(table.name),
-            sql.SQL(", ").join(arrays),
+            _arrays(table, table.key),
             sql.SQL(", ").join(names),
             sql.SQL(" AND ").join(sql.SQL("t.{0} = w.{0}").format(name) for name in names),
         )
@@ -314,25 +326,54 @@ class ReadModels:
 
 
 def stored(table: Table, rows: Iterable[Any]) -> Iterable[Sequence[Any]]:
-    """Return rows as Postgres takes them: what is JSON wrapped as such."""
-    json_columns = [
-        index for index, name in enumerate(table.columns) if _is_json(_types(table)[name])
-    ]
+    """Return rows as COPY takes them in text: lists and JSON as the text that Postgres reads."""
+    writers = _writers(table)
     astuple = msgspec.structs.astuple
-    if not json_columns:
+    if not writers:
         return map(astuple, rows)
-    return (_wrapped(list(astuple(row)), json_columns) for row in rows)
+    return (_written(list(astuple(row)), writers) for row in rows)
 
 
-def _wrapped(values: list[Any], json_columns: list[int]) -> list[Any]:
-    for index in json_columns:
-        if values[index] is not None:
-            values[index] = Jsonb(values[index], dumps=msgspec.json.encode)
+def _written(values: list[Any], writers: tuple[tuple[int, Callable[[Any], str]], ...]) -> list[Any]:
+    for index, write in writers:
+        value = values[index]
+        if value is not None:
+            values[index] = write(value)
     return values
 
 
-def _types(table: Table) -> dict[str, Any]:
-    return get_type_hints(table.row)
+@cache
+def _writers(table: Table) -> tuple[tuple[int, Callable[[Any], str]], ...]:
+    """Return, for the columns that are not plain values, how they are written as text."""
+    types = get_type_hints(table.row)
+    writers: list[tuple[int, Callable[[Any], str]]] = []
+    for index, name in enumerate(table.columns):
+        if _is_json(types[name]):
+            writers.append((index, _json_text))
+        elif types[name] == list[str]:
+            writers.append((index, _array_text))
+    return tuple(writers)
+
+
+def _json_text(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _array_text(texts: list[str]) -> str:
+    """Return a list of texts as Postgres writes an array of them."""
+    if not texts:
+        return "{}"
+    quoted = (text.replace("\\", "\\\\").replace('"', '\\"') for text in texts)
+    return '{"' + '","'.join(quoted) + '"}'
+
+
+@cache
+def _arrays(table: Table, columns: tuple[str, ...]) -> sql.Composed:
+    """Return placeholders for arrays of the values of some columns, each with its type."""
+    types = get_type_hints(table.row)
+    return sql.SQL(", ").join(
+        sql.SQL("%s::bigint[]" if types[name] is int else "%s::text[]") for name in columns
+    )
 
 
 def _is_json(annotation: Any) -> bool:

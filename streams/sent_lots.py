@@ -52,7 +52,9 @@ def sent_legs(log: Log, sent: Recorded) -> tuple[UnitLeg, ...]:
     )
 
 
-def _book(log: Log, account: str, last_offset: int) -> Callable[[Callable[[Place], bool]], list[LotRow]]:
+def _book(
+    log: Log, account: str, last_offset: int
+) -> Callable[[Callable[[Place], bool]], list[LotRow]]:
     """Return what folds an account's lots from those facts that a place in trade order picks."""
     fold = PROJECTION.make(fresh=True)
     known = stream_events(log, "events", account, last_offset + 1)

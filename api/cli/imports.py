@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+from msgspec import Struct
 
 from api.cli.progress import progress_bar
-from api.commands_json import fact_from_json
-from api.front import Front, Missing
+from api.commands_json import command_id_in, fact_from_json
+from api.front import Front, Missing, finish_transfers
 from api.importing.lines import Fact, UnreadableFile
 from api.importing.run import Counts, Told, Trouble, import_file
 from api.wiring import running
@@ -28,6 +29,7 @@ def run_import(home: Path | None, files: list[str], told: Told, *, as_json: bool
     total = Counts()
     troubles = _Troubles(as_json=as_json)
     with running(load_settings(home)) as parts:
+        finish_transfers(parts)
         for path in files:
             try:
                 with progress_bar(path) as progress:
@@ -74,10 +76,11 @@ def run_submit(home: Path | None, file: str, *, strict: bool) -> int:
     with contextlib.ExitStack() as stack:
         source = _open_commands(file, stack)
         parts = stack.enter_context(running(load_settings(home)))
+        finish_transfers(parts)
         front = Front(parts, strict=strict)
         line = 0
         for lines in _chunks(source):
-            facts: list[Fact | InvalidValue] = []
+            facts: list[Fact | _Invalid] = []
             for text in lines:
                 line += 1
                 if text.strip():
@@ -106,14 +109,22 @@ def _chunks(source: int) -> Iterator[list[bytes]]:
         yield [rest]
 
 
-def _parsed(text: bytes, line: int) -> Fact | InvalidValue:
+class _Invalid(Struct, frozen=True):
+    """A line that holds no command, and the id that it tells all the same."""
+
+    line: int
+    command_id: str | None
+    error: InvalidValue
+
+
+def _parsed(text: bytes, line: int) -> Fact | _Invalid:
     try:
         return fact_from_json(text, line)
     except InvalidValue as error:
-        return error
+        return _Invalid(line, command_id_in(text), error)
 
 
-def _answer(front: Front, facts: list[Fact | InvalidValue]) -> int:
+def _answer(front: Front, facts: list[Fact | _Invalid]) -> int:
     answers = iter(front.submit([fact for fact in facts if isinstance(fact, Fact)]))
     wrong = 0
     for fact in facts:
@@ -125,17 +136,18 @@ def _answer(front: Front, facts: list[Fact | InvalidValue]) -> int:
     return wrong
 
 
-def _told(fact: Fact | InvalidValue, answer: Answer | Missing | InvalidValue) -> dict[str, Any]:
+def _told(fact: Fact | _Invalid, answer: Answer | Missing | _Invalid) -> dict[str, Any]:
     told: dict[str, Any] = {
-        "command_id": fact.request.command_id if isinstance(fact, Fact) else None,
+        "command_id": fact.request.command_id if isinstance(fact, Fact) else fact.command_id,
         "status": "refused",
         "position": None,
         "event": None,
         "reason": None,
     }
     match answer:
-        case InvalidValue():
-            return {**told, "reason": "invalid", "detail": str(answer), "field": answer.field}
+        case _Invalid(line=line, error=error):
+            where = {"detail": str(error), "field": error.field, "line": line}
+            return {**told, "reason": "invalid", **where}
         case Missing():
             return {**told, "reason": answer.reason, "field": answer.field, "value": answer.value}
         case Answer():

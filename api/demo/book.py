@@ -13,6 +13,8 @@ from domain.times import Day
 
 FEE_A_SHARE: Final = Decimal("0.005")
 LEAST_FEE: Final = Decimal("1.00")
+TOO_DEAR: Final = Decimal("0.10")
+"""By how much a price is told wrong where a rule has it told wrong."""
 _INVESTED: Final = Fraction(98, 100)
 _LEAST_HISTORY: Final = 20
 _YEAR: Final = 252
@@ -64,10 +66,11 @@ def orders_towards(weights: Weights, book: Book, day: Day, seen: Seen) -> Iterat
     """
     last = {stock: bars[-1].close for stock, bars in seen.items()}
     held = {stock: number for stock, number in book.shares.items() if number}
-    value = book.cash + sum(number * last[stock] for stock, number in held.items())
+    value = Fraction(book.cash)
+    value += sum(number * Fraction(last[stock]) for stock, number in held.items())
     changes = {}
     for stock in sorted({*held, *weights}):
-        share = weights.get(stock, Fraction(0)) * _INVESTED * Fraction(value)
+        share = weights.get(stock, Fraction(0)) * _INVESTED * value
         changes[stock] = int(share / Fraction(last[stock])) - held.get(stock, 0)
     for stock, change in changes.items():
         if change < 0:

@@ -11,11 +11,11 @@
 from decimal import Decimal
 from typing import Any, Final
 
-from api.demo.book import Book, Order, fee
+from api.demo.book import TOO_DEAR, Book, Order, fee
 from api.demo.clock import at, settles
 from api.demo.market import Bar
+from domain import money
 
-TOO_DEAR: Final = Decimal("0.10")
 _PARTED_FROM: Final = 100
 _CORRECTED, _DOUBLED, _LATE = 35, 40, 30
 
@@ -71,7 +71,7 @@ class DealsFile:
         }
         month = order.day[:7]
         if number % _CORRECTED == 0:
-            self._tell(month, row | {"price": price + TOO_DEAR})
+            self._tell(month, row | {"price": money.add((price, TOO_DEAR))})
             self._tell(month, row | _change(row, "correct", "C"))
         elif number % _DOUBLED == 0:
             self._tell(month, row)

@@ -17,13 +17,12 @@ from typing import Any, Final
 
 from msgspec import Struct, field
 
-from api.demo.book import Book, Order, fee
+from api.demo.book import TOO_DEAR, Book, Order, fee
 from api.demo.clock import settles, utc
 from api.demo.market import Bar
 from domain import money
 
 _WORSE_BY: Final = Decimal("0.02")
-_TOO_DEAR: Final = Decimal("0.10")
 _REVIEWED: Final = 10
 _SOH: Final = "\x01"
 
@@ -43,39 +42,38 @@ class FixSession:
         """Bring an order to its end on the day that it is entered."""
         self._orders += 1
         ticket = _Ticket(book.account, order, f"M{self._orders:05}", order.limit)
-        self._send(ticket, "D", "09:00:00", ((11, ticket.name), *ticket.terms))
+        self._send(ticket, "D", "09:00:00", ((11, ticket.name), *ticket.terms()))
         self._report(ticket, "0", "09:00:01")
-        self._trade(ticket, bar)
-        if len(ticket.fills) > 1:
+        half = order.quantity // 2 if _is_as_good(order, bar.open) else 0
+        is_given_up = not _is_as_good(order, bar.close, order.limit * _WORSE_BY)
+        is_reviewed = False
+        if half and not is_given_up:
             self._parted += 1
-            if self._parted % _REVIEWED == 0:
-                self._review(ticket, bar)
+            is_reviewed = self._parted % _REVIEWED == 0
+        if half:
+            told = money.add((bar.open, TOO_DEAR)) if is_reviewed else bar.open
+            self._fill(ticket, half, told, "09:30:00")
+        if is_given_up:
+            self._cancel(ticket)
+        else:
+            if not _is_as_good(order, bar.close):
+                self._replace(ticket, bar.close)
+            self._fill(ticket, ticket.leaves, bar.close, "16:00:00")
+        if is_reviewed:
+            self._review(ticket, bar)
         for quantity, price in ticket.fills.values():
             book.deal(order, quantity, price)
 
-    def _trade(self, ticket: "_Ticket", bar: Bar) -> None:
-        half = ticket.order.quantity // 2
-        if half and _is_as_good(ticket.order, bar.open):
-            is_reviewed = (self._parted + 1) % _REVIEWED == 0
-            told = bar.open + _TOO_DEAR if is_reviewed else bar.open
-            self._fill(ticket, half, told, "09:30:00")
-        if not _is_as_good(ticket.order, bar.close):
-            if abs(bar.close - ticket.limit) > _WORSE_BY * ticket.limit:
-                self._cancel(ticket)
-                return
-            self._replace(ticket, bar.close)
-        self._fill(ticket, ticket.leaves, bar.close, "16:00:00")
-
     def _replace(self, ticket: "_Ticket", limit: Decimal) -> None:
-        before, terms = ticket.chain(f"{ticket.name}R"), ticket.terms
-        self._send(ticket, "G", "15:50:00", (*before, *terms[:-2], (44, limit), terms[-1]))
+        before = ticket.chain(f"{ticket.name}R")
+        self._send(ticket, "G", "15:50:00", (*before, *ticket.terms(limit)))
         self._report(ticket, "E", "15:50:01", before)
         ticket.name, ticket.limit = f"{ticket.name}R", limit
         self._report(ticket, "5", "15:50:02", before)
 
     def _cancel(self, ticket: "_Ticket") -> None:
         before = ticket.chain(f"{ticket.name}X")
-        self._send(ticket, "F", "15:50:00", (*before, *ticket.terms[:-3]))
+        self._send(ticket, "F", "15:50:00", (*before, *ticket.ordered))
         self._report(ticket, "6", "15:50:01", before)
         ticket.is_over = True
         self._report(ticket, "4", "15:50:02", before)
@@ -108,7 +106,7 @@ class FixSession:
             (17, self._execution()),
             (150, exec_type),
             (39, ticket.status(exec_type)),
-            *ticket.terms,
+            *ticket.terms(),
             (14, ticket.filled),
             (151, ticket.leaves),
             (6, ticket.average),
@@ -134,8 +132,8 @@ class _Ticket(Struct):
     is_over: bool = False
 
     @property
-    def terms(self) -> Fields:
-        """What is ordered; the last three fields are those of the limit."""
+    def ordered(self) -> Fields:
+        """What is ordered, but for its limit."""
         order = self.order
         return (
             (55, order.stock),
@@ -143,10 +141,11 @@ class _Ticket(Struct):
             (167, "CS"),
             (54, 1 if order.side == "buy" else 2),
             (38, order.quantity),
-            (40, 2),
-            (44, self.limit),
-            (59, 0),
         )
+
+    def terms(self, limit: Decimal | None = None) -> Fields:
+        """Return what is ordered, at another limit where one is told."""
+        return (*self.ordered, (40, 2), (44, limit or self.limit), (59, 0))
 
     def chain(self, name: str) -> Fields:
         """Return the fields that name a request and the order it is about."""
@@ -191,8 +190,8 @@ def _deal(ticket: _Ticket, quantity: int, price: Decimal) -> Fields:
     )
 
 
-def _is_as_good(order: Order, price: Decimal) -> bool:
-    return price <= order.limit if order.side == "buy" else price >= order.limit
+def _is_as_good(order: Order, price: Decimal, worse_by: Decimal = money.ZERO) -> bool:
+    return order.sign * (price - order.limit) <= worse_by
 
 
 def _message(fields: Fields) -> str:

@@ -85,7 +85,7 @@ def _named_lot(lot: str, quantity: str, opened_at: str | None, cost: str | None)
         lot,
         to_scaled(money.parse_decimal(quantity, "quantity"), QUANTITY_SCALE),
         None if opened_at is None else Instant(opened_at),
-        None if cost is None else to_scaled(money.parse_decimal(cost, "cost"), COST_SCALE),
+        None if cost is None else to_scaled(money.EXACT.create_decimal(cost), COST_SCALE),
     )
 
 
