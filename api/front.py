@@ -30,6 +30,7 @@ from streams.vault import Kept
 
 UNKNOWN_ACCOUNT: Final = "unknown_account"
 UNKNOWN_INSTRUMENT: Final = "unknown_instrument"
+_REMEMBERED: Final = 65_536
 
 
 class Missing(Struct, frozen=True):
@@ -54,6 +55,7 @@ class Front:
         self._strict = strict
         self._known_accounts: set[str] = set()
         self._known_instruments: set[str] = set()
+        self._looked_up: dict[tuple[str, str], Entity | None] = {}
 
     def submit(self, facts: Sequence[Fact]) -> list[Answer | Missing]:
         """Return the answer to each fact, in order."""
@@ -74,7 +76,7 @@ class Front:
 
     def zone_of(self, kind: str, name: str) -> str | None:
         """Return the time zone that is set for an account or an instrument, if it is known."""
-        match self._fetch("account" if kind == "account" else "instrument", name):
+        match self._look_up("account" if kind == "account" else "instrument", name):
             case Account() as account:
                 return account.settings.time_zone
             case Instrument() as instrument:
@@ -84,7 +86,7 @@ class Front:
 
     def currency_of(self, instrument_id: str) -> str | None:
         """Return the currency that an instrument is defined in, if it is known."""
-        entity = self._fetch("instrument", instrument_id)
+        entity = self._look_up("instrument", instrument_id)
         return entity.terms.currency if isinstance(entity, Instrument) else None
 
     def _prepare(self, fact: Fact, requests: list[Request]) -> Missing | None:
@@ -118,6 +120,14 @@ class Front:
             instrument_id,
             lambda: self._fetch("instrument", instrument_id),
         )
+
+    def _look_up(self, kind: str, name: str) -> Entity | None:
+        """Return an entity as it was when first asked for: asking for each row takes longest."""
+        if (kind, name) not in self._looked_up:
+            if len(self._looked_up) >= _REMEMBERED:
+                self._looked_up.clear()
+            self._looked_up[kind, name] = self._fetch(kind, name)
+        return self._looked_up[kind, name]
 
     def _fetch(self, kind: str, name: str) -> Entity | None:
         ledger = self._parts.ledger

@@ -24,7 +24,13 @@ from projections.positions.tables import DEALS, LOT_METHODS, LOTS, MOVEMENTS, PO
 from projections.prices.fold import PRICES, PriceRow
 from projections.rows import Table
 from streams.past import NOW, AsOf
-from streams.positions import KnownAt, known_at_instant, parse_vector
+from streams.positions import (
+    KnownAt,
+    check_reached,
+    known_at_instant,
+    last_recorded,
+    parse_vector,
+)
 
 _MARKS: Final = ("close", "last", "mid")
 
@@ -52,6 +58,8 @@ class Asker:
         known_at = question.known_at
         if isinstance(known_at, str):
             known_at = known_at_instant(parts.log, known_at)
+        elif known_at is not None:
+            known_at = check_reached(parts.log, known_at)
         self.known_at: KnownAt | None = known_at
         self._accounts = self._accounts_asked()
 
@@ -80,14 +88,7 @@ class Asker:
     def instruments(self) -> Shown:
         """Return the instruments as defined last."""
         names = None if self._question.instrument is None else [self._question.instrument]
-        rows = self._parts.past.rows(
-            views.INSTRUMENTS_VIEW.table,
-            names,
-            self.known_at,
-            self._question.as_of,
-            refold=self._question.as_of is not NOW,
-        )
-        return show(views.INSTRUMENTS_VIEW, rows)
+        return show(views.INSTRUMENTS_VIEW, self._as_then(views.INSTRUMENTS_VIEW.table, names))
 
     def prices(self) -> Shown:
         """Return the prices, revisions in the order they came."""
@@ -96,7 +97,7 @@ class Asker:
     def balances(self) -> Shown:
         """Return cash by account and currency: `balance` by trade date, `settled` beside it."""
         question = self._question
-        day = question.as_of.day or _today(question.as_of)
+        day = question.as_of.day or self._today()
         totals: dict[tuple[str, str], list[Decimal]] = defaultdict(lambda: [money.ZERO, money.ZERO])
         for account, currency, settles, amount in self._cash_amounts():
             total = totals[account, currency]
@@ -124,6 +125,14 @@ class Asker:
         marks = self._marks({row.instrument for row in rows})
         return Shown(_POSITION_COLUMNS, [_marked(row, marks.get(row.instrument)) for row in rows])
 
+    def _today(self) -> str:
+        """Return the date that settles cash; for a vector it is the same whenever it is asked."""
+        if self._question.as_of.instant is not None:
+            return self._question.as_of.instant[:10]
+        if self.known_at is not None:
+            return (last_recorded(self._parts.log, self.known_at) or "")[:10]
+        return datetime.now(UTC).date().isoformat()
+
     # --- what is read for them -----------------------------------------------------------------
 
     def _accounts_asked(self) -> list[str] | None:
@@ -132,7 +141,7 @@ class Asker:
         if question.portfolio is None:
             return None if question.account is None else [question.account]
         members = self._members(question.portfolio)
-        rows = self._parts.past.rows(views.ACCOUNTS_VIEW.table, None, self.known_at)
+        rows = self._as_then(views.ACCOUNTS_VIEW.table, None)
         found = [row.account for row in rows if row.portfolio in members]
         if question.account is not None:
             found = [account for account in found if account == question.account]
@@ -140,7 +149,7 @@ class Asker:
 
     def _members(self, portfolio: str) -> set[str]:
         """Return a portfolio and all below it."""
-        rows = self._parts.past.rows(PORTFOLIOS, None, self.known_at)
+        rows = self._as_then(PORTFOLIOS, None)
         parents = {row.portfolio: row.parent for row in rows}
         members = {portfolio}
         while more := {name for name, parent in parents.items() if parent in members} - members:
@@ -149,14 +158,12 @@ class Asker:
 
     def _events_view(self, view: View) -> Shown:
         """Show a view whose rows have no single business date: as of then, it is folded again."""
-        rows = self._parts.past.rows(
-            view.table,
-            self._accounts,
-            self.known_at,
-            self._question.as_of,
-            refold=self._question.as_of is not NOW,
-        )
-        return show(view, self._of_instrument(rows))
+        return show(view, self._of_instrument(self._as_then(view.table, self._accounts)))
+
+    def _as_then(self, table: Table, streams: list[str] | None) -> list[Any]:
+        """Return rows as the events that had happened make them."""
+        as_of = self._question.as_of
+        return self._parts.past.rows(table, streams, self.known_at, as_of, refold=as_of is not NOW)
 
     def _dated_view(self, view: View, date_column: str) -> Shown:
         return show(view, self._of_instrument(self._dated_rows(view.table, date_column)))
@@ -235,12 +242,6 @@ class Asker:
             date = "to_char(to_timestamp(t.event_time_ns / 1000000000), 'YYYY-MM-DD')"
             return sql.SQL(f" AND coalesce(t.price_date, {date}) <= %s"), [as_of.day]
         return sql.SQL(""), []
-
-
-def _today(as_of: AsOf) -> str:
-    if as_of.instant is not None:
-        return as_of.instant[:10]
-    return datetime.now(UTC).date().isoformat()
 
 
 def _happened(rows: list[Any], as_of: AsOf, date_column: str) -> list[Any]:

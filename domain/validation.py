@@ -46,16 +46,16 @@ def check_request(request: Request) -> Request:
 
 def check_command(command: Command) -> Command:
     """Return the command in canonical form; raises InvalidValue for the first bad field."""
-    for name in _POSITIVE.get(type(command), ()):
-        value = getattr(command, name)
-        if not value > 0:
-            raise InvalidValue(name, value, _ABOVE_ZERO)
-    if isinstance(command, commands.MovePosition):
-        for leg in command.legs:
-            if not leg.quantity:
-                raise InvalidValue("legs.quantity", leg.quantity, _OTHER_THAN_ZERO)
     checked = _checked(command, "")
     assert isinstance(checked, type(command))
+    for name in _POSITIVE.get(type(command), ()):
+        value = getattr(checked, name)
+        if not value > 0:
+            raise InvalidValue(name, value, _ABOVE_ZERO)
+    if isinstance(checked, commands.MovePosition):
+        for leg in checked.legs:
+            if not leg.quantity:
+                raise InvalidValue("legs.quantity", leg.quantity, _OTHER_THAN_ZERO)
     return checked
 
 

@@ -83,7 +83,7 @@ def load_settings(
 
     The file is looked for in `folder` (default: the current one), then in the home; an empty
     value counts as not set. A relative home starts at `folder`. Raises SettingsError naming the
-    field, its value and what was expected. Source: INTERFACES, Settings.
+    field, its value and what was expected.
     """
     environ = os.environ if environ is None else environ
     folder = Path.cwd() if folder is None else folder

@@ -8,6 +8,7 @@ from msgspec import Struct
 from domain.commands import Topic
 from domain.errors import InvalidValue
 from domain.times import Instant
+from schemas.codec import envelope
 from streams.log import TOPICS, Log
 
 Vector = Mapping[Topic, Mapping[int, int]]
@@ -36,7 +37,7 @@ class KnownAt(Struct, frozen=True):
         return min(known.get(partition, -1) + 1, head)
 
 
-def parse_vector(text: str) -> KnownAt:
+def parse_vector(text: str, field: str = "known_at") -> KnownAt:
     """Return the vector that a list of positions stands for; raises InvalidValue."""
     vector: dict[Topic, dict[int, int]] = {}
     for part in text.split(","):
@@ -44,12 +45,42 @@ def parse_vector(text: str) -> KnownAt:
         topic = next((one for one in TOPICS if one == (topic_name or "events")), None)
         partition, colon, offset = place.partition(":")
         if topic is None or not colon or not (partition.isdecimal() and offset.isdecimal()):
-            raise InvalidValue("known_at", text, _EXPECTED)
+            raise InvalidValue(field, text, _EXPECTED)
         places = vector.setdefault(topic, {})
         if int(partition) in places:
-            raise InvalidValue("known_at", text, _EXPECTED)
+            raise InvalidValue(field, text, _EXPECTED)
         places[int(partition)] = int(offset)
     return KnownAt(vector)
+
+
+def check_reached(log: Log, known_at: KnownAt) -> KnownAt:
+    """Return the vector if the log has come that far; raises InvalidValue.
+
+    Past the log's end an answer would change with every record that comes.
+    """
+    for topic, places in known_at.vector.items():
+        heads = log.heads(topic)
+        for partition, offset in places.items():
+            if partition >= len(heads):
+                expected = f"partitions from 0 to {len(heads) - 1}"
+                raise InvalidValue("known_at", f"{partition}:{offset}", expected)
+            if offset >= heads[partition]:
+                expected = (
+                    f"a position of {topic} no further than {partition}:{heads[partition] - 1}"
+                )
+                raise InvalidValue("known_at", f"{partition}:{offset}", expected)
+    return known_at
+
+
+def last_recorded(log: Log, known_at: KnownAt) -> Instant | None:
+    """Return when the last event of a vector was recorded; None where it knows no events."""
+    times = [
+        envelope(record.value).recorded_time
+        for partition, head in enumerate(log.heads("events"))
+        if (end := known_at.end("events", partition, head)) > 0
+        for record in log.read("events", partition, end - 1, 1)
+    ]
+    return max(times, default=None)
 
 
 def known_at_instant(log: Log, instant: Instant) -> KnownAt:

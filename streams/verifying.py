@@ -1,7 +1,12 @@
-"""The full check: the chain of every stream, and every read model against a fresh fold."""
+"""The full check: the chain of every stream, and every read model against a fresh fold.
+
+Each part is read up to where the read models have projected it; what was recorded since is checked
+as a record only. Where a partition cannot be read to its end, the rows of its streams are passed
+over: the record that breaks it is the difference to look at.
+"""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
@@ -9,13 +14,16 @@ import msgspec
 from msgspec import Struct
 from psycopg import sql
 
+from domain.commands import Topic
 from projections.rows import CHANGED_OFFSET, Fold, Projection, Table
-from schemas.validity import Void
-from streams.log import TOPICS, LogHalted
+from schemas.envelope import Record
+from schemas.partitioning import partition_of
+from schemas.validity import PartitionState
+from streams.log import TOPICS, LogHalted, TopicPartition
 from streams.postgres_log import PostgresLog
 from streams.projecting import stamp
-from streams.read_models import ReadModels
-from streams.reader import fresh_state, read_valid
+from streams.read_models import Checkpoint, ReadModels
+from streams.reader import ValidBatch, fresh_state, read_valid
 
 _CHUNK: Final = 5000
 Progress = Callable[[int], None]
@@ -46,89 +54,168 @@ class Verdict(Struct, frozen=True):
 def verify(log: PostgresLog, models: ReadModels, progress: Progress = lambda _: None) -> Verdict:
     """Check every record of the log, and every row against a fold of the log from its beginning.
 
-    The first difference in each partition, and in each table, is named. The read models must have
-    been brought to the head before.
+    The first difference in each partition, and in each table, is named: records before rows.
     """
-    records, streams, voids = 0, 0, 0
-    differences: list[Difference] = []
-    folds: dict[str, list[Fold]] = {one.name: [] for one in models.projections}
+    check = _Check(log, models, progress)
     with models.projecting_lock():
+        checkpoints = models.checkpoints()
         for topic in TOPICS:
-            projections = [one for one in models.projections if one.topic == topic]
             for partition in range(log.partitions):
-                made = [one.make(fresh=True) for one in projections]
-                for projection, fold in zip(projections, made, strict=True):
-                    folds[projection.name].append(fold)
-                state = fresh_state(log, topic, partition)
-                try:
-                    for read, void in _partition(log, state, projections, made):
-                        records += read
-                        voids += len(void)
-                        progress(read)
-                except LogHalted as halted:
-                    where = f"{topic}/{partition}:{halted.offset}"
-                    differences.append(Difference(where, halted.reason))
-                streams += len(state.heads)
-        rows = 0
-        for projection in models.projections:
-            for table in projection.tables:
-                count, difference = _compare(models, table, folds[projection.name])
-                rows += count
-                differences.extend(difference)
-    return Verdict(records, streams, voids, rows, differences)
+                check.read((topic, partition), checkpoints)
+        rows = sum(
+            check.compare(projection, table)
+            for projection in models.projections
+            for table in projection.tables
+        )
+    return Verdict(check.records, check.streams, check.voids, rows, check.differences)
 
 
-def _partition(
-    log: PostgresLog, state: Any, projections: list[Projection], folds: list[Fold]
-) -> Iterator[tuple[int, list[Void]]]:
-    """Read a partition from its beginning, checking every record, and fold what is valid."""
-    topic, partition = state.topic, state.partition
-    while True:
-        for kept in log.read_kept(topic, partition, state.next_offset, _CHUNK):
+class _Audited:
+    """A log that stops before a record with which its table's columns do not agree."""
+
+    def __init__(self, log: PostgresLog) -> None:
+        self._log = log
+        self.log_id = log.log_id
+        self.partitions = log.partitions
+        self.heads = log.heads
+
+    def read(self, topic: Topic, partition: int, from_offset: int, limit: int) -> Sequence[Record]:
+        records: list[Record] = []
+        for kept in self._log.read_kept(topic, partition, from_offset, limit):
             altered = kept.altered()
-            if altered is not None:
+            if altered is None:
+                records.append(kept.record)
+            elif records:
+                break
+            else:
                 raise LogHalted(topic, partition, kept.record.offset, altered)
-        batch = read_valid(log, topic, partition, state, _CHUNK)
-        if batch.is_empty:
-            return
-        stamped = [stamp(one) for one in batch.records]
-        for projection, fold in zip(projections, folds, strict=True):
-            fold.apply([one for one in stamped if type(one.event) in projection.handles])
-        yield len(batch.records) + len(batch.voids), batch.voids
+        return records
 
 
-def _compare(models: ReadModels, table: Table, folds: list[Fold]) -> tuple[int, list[Difference]]:
-    """Return how many rows a table holds, and its first difference from what folds made."""
-    expected = {
-        tuple(getattr(row, name) for name in table.key): row
-        for fold in folds
-        for row in fold.rows(table)
-    }
-    count = 0
-    for stored in models.scan(table, sql.SQL(""), ()):
-        count += 1
-        key = tuple(getattr(stored, name) for name in table.key)
-        where = f"{table.name} {'/'.join(map(str, key))}"
-        made = expected.pop(key, None)
-        if made is None:
-            return count, [Difference(where, "the row is stored, but no event makes it")]
-        for name in table.columns:
-            if name == CHANGED_OFFSET:
+class _Check:
+    """A check on its way: what was read, what was folded, what differs."""
+
+    def __init__(self, log: PostgresLog, models: ReadModels, progress: Progress) -> None:
+        self.records = self.streams = self.voids = 0
+        self.differences: list[Difference] = []
+        self._log: Any = _Audited(log)
+        self._models = models
+        self._progress = progress
+        self._folds: dict[str, list[Fold]] = {one.name: [] for one in models.projections}
+        self._broken: set[TopicPartition] = set()
+
+    def read(self, place: TopicPartition, checkpoints: dict[tuple[str, int], Checkpoint]) -> None:
+        """Read a partition from its beginning, and fold it as far as it was projected."""
+        topic, partition = place
+        state = fresh_state(self._log, topic, partition)
+        running = []
+        for projection in self._models.projections:
+            if projection.topic != topic:
                 continue
-            there, fresh = _text(getattr(stored, name)), _text(getattr(made, name))
-            if there != fresh:
-                what = f"{name} is stored as {there}, the events make it {fresh}"
-                return count, [Difference(where, what)]
-    if expected:
-        where = f"{table.name} {'/'.join(map(str, min(expected)))}"
-        return count, [Difference(where, "the events make this row, but it is not stored")]
-    return count, []
+            found = checkpoints.get((projection.name, partition))
+            if found is not None and found.halted is not None:
+                where = f"{projection.name} {topic}/{partition}:{found.next_offset}"
+                self._differs(where, f"it stands still: {found.halted}")
+            fold = projection.make(fresh=True)
+            self._folds[projection.name].append(fold)
+            running.append((found.next_offset if found else 0, projection, fold))
+        try:
+            self._read(state, running)
+        except LogHalted as halted:
+            self._broken.add(place)
+            self._differs(f"{topic}/{partition}:{halted.offset}", halted.reason)
+        self.streams += len(state.heads)
+
+    def _read(self, state: PartitionState, running: list[tuple[int, Projection, Fold]]) -> None:
+        topic: Topic = state.topic  # type: ignore[assignment]
+        while True:
+            ahead = [end - state.next_offset for end, _, _ in running if end > state.next_offset]
+            limit = min([_CHUNK, *ahead])
+            batch = read_valid(self._log, topic, state.partition, state, limit)
+            if batch.is_empty:
+                break
+            self._fold(state, batch, running)
+        for end, projection, _ in running:
+            if end > state.next_offset:
+                where = f"{projection.name} {topic}/{state.partition}:{end}"
+                self._differs(where, f"projected beyond the log, which ends at {state.next_offset}")
+
+    def _fold(
+        self,
+        state: PartitionState,
+        batch: ValidBatch,
+        running: list[tuple[int, Projection, Fold]],
+    ) -> None:
+        count = len(batch.records) + len(batch.voids)
+        self.records += count
+        self.voids += len(batch.voids)
+        self._progress(count)
+        stamped = [stamp(one) for one in batch.records]
+        for end, projection, fold in running:
+            if state.next_offset <= end:
+                fold.apply([one for one in stamped if type(one.event) in projection.handles])
+            if state.next_offset == end:
+                self._compare_heads(state, projection)
+
+    def _compare_heads(self, state: PartitionState, projection: Projection) -> None:
+        stored = self._models.heads(projection.name, state.partition)
+        for stream in sorted(stored.keys() | state.heads.keys()):
+            there, read = stored.get(stream), state.heads.get(stream)
+            if there != read:
+                where = f"projection_heads {projection.name}/{state.partition}/{stream}"
+                self._differs(where, f"the head is stored as {there}, the log makes it {read}")
+                return
+
+    def compare(self, projection: Projection, table: Table) -> int:
+        """Compare a table with what its folds made; return how many rows it holds."""
+        expected = {
+            tuple(getattr(row, name) for name in table.key): row
+            for fold in self._folds[projection.name]
+            for row in fold.rows(table)
+        }
+        count, first = 0, None
+        for stored in self._models.scan(table, sql.SQL(""), ()):
+            count += 1
+            key = tuple(getattr(stored, name) for name in table.key)
+            made = expected.pop(key, None)
+            if first is None and not self._is_broken(projection, key):
+                first = _difference(table, key, stored, made)
+        missing = [key for key in expected if not self._is_broken(projection, key)]
+        if first is None and missing:
+            where = f"{table.name} {'/'.join(map(str, min(missing)))}"
+            first = Difference(where, "the events make this row, but it is not stored")
+        if first is not None:
+            self.differences.append(first)
+        return count
+
+    def _is_broken(self, projection: Projection, key: tuple[Any, ...]) -> bool:
+        """Tell whether a row is of a stream whose partition could not be read to its end."""
+        if not self._broken:
+            return False
+        return (projection.topic, partition_of(key[0], self._log.partitions)) in self._broken
+
+    def _differs(self, where: str, what: str) -> None:
+        self.differences.append(Difference(where, what))
+
+
+def _difference(table: Table, key: tuple[Any, ...], stored: Any, made: Any) -> Difference | None:
+    where = f"{table.name} {'/'.join(map(str, key))}"
+    if made is None:
+        return Difference(where, "the row is stored, but no event makes it")
+    for name in table.columns:
+        if name == CHANGED_OFFSET:
+            continue
+        there, fresh = _text(getattr(stored, name)), _text(getattr(made, name))
+        if there != fresh:
+            return Difference(where, f"{name} is stored as {there}, the events make it {fresh}")
+    return None
 
 
 def _text(value: Any) -> str:
     """Return a value as it is compared: decimals with their scale, JSON by content."""
     if isinstance(value, Decimal):
-        return format(value, "f")
+        # Postgres knows no negative zero.
+        return format(value or value.copy_abs(), "f")
     if isinstance(value, dict | list | tuple):
         return json.dumps(msgspec.to_builtins(value), sort_keys=True)
     return str(value)

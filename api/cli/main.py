@@ -9,6 +9,7 @@ from typing import Annotated, Final, NoReturn
 
 import typer
 
+from api.cli.infra import infra_commands
 from api.cli.output import Format
 from api.cli.queries import QUERY_HELP, answer_query
 from domain.errors import InvalidValue
@@ -62,9 +63,9 @@ def import_files(
 ) -> None:
     """Import files into the ledger; safe to run twice."""
     from api.cli.imports import run_import
-    from api.importing.run import Told, source_from
+    from api.importing.run import Told, check_told, source_from
 
-    told = Told(source_from(source), account, date, zone, strict, dry_run)
+    told = check_told(Told(source_from(source), account, date, zone, strict, dry_run))
     raise typer.Exit(run_import(chosen_home(home), files, told, as_json=as_json))
 
 
@@ -197,13 +198,16 @@ def _not_there_yet(name: str) -> Callable[..., None]:
 
 
 _ANY_ARGUMENTS = {"allow_extra_args": True, "ignore_unknown_options": True}
-for _name in ("pnl", "returns", "risk", "attribution", "serve", "worker", "decider", "infra"):
+for _name in ("pnl", "returns", "risk", "attribution", "serve", "worker", "decider"):
     app.command(_name, context_settings=_ANY_ARGUMENTS)(_not_there_yet(_name))
+
+app.add_typer(infra_commands(chosen_home), name="infra")
 
 
 def main() -> NoReturn:
     """Run the command line; exits 0 done, 1 found wrong, 2 used wrongly, 3 not available."""
-    signal.signal(signal.SIGTERM, _terminated)
+    for ending in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(ending, _terminated)
     try:
         app(standalone_mode=True)
     except InvalidValue as error:
@@ -218,6 +222,8 @@ def main() -> NoReturn:
 
 def _fail_with(error: Exception) -> NoReturn:
     """Say what is not available or wrong; whatever nobody foresaw is raised as it is."""
+    import psycopg
+
     from api.importing.lines import UnreadableFile
     from infra.errors import InfraError, SettingsError
     from streams.log import LogError
@@ -227,7 +233,13 @@ def _fail_with(error: Exception) -> NoReturn:
             _fail(str(error), USED_WRONGLY)
         case InfraError():
             _fail(str(error), NOT_AVAILABLE)
-        case LogError() | UnreadableFile():
+        case (
+            psycopg.OperationalError()
+            | psycopg.errors.ReadOnlySqlTransaction()
+            | psycopg.errors.InsufficientPrivilege()
+        ):
+            _fail(f"the database answers: {' '.join(str(error).split())}", NOT_AVAILABLE)
+        case LogError() | UnreadableFile() | OSError():
             _fail(str(error), FOUND_WRONG)
         case _:
             raise error
@@ -238,8 +250,8 @@ def _fail(message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-def _terminated(_signal: int, _frame: FrameType | None) -> NoReturn:
-    sys.exit(128 + signal.SIGTERM)
+def _terminated(number: int, _frame: FrameType | None) -> NoReturn:
+    sys.exit(128 + number)
 
 
 if __name__ == "__main__":

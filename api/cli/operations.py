@@ -32,11 +32,13 @@ def print_log(home: Path | None, account: str | None, after: str | None, topic: 
     chosen = next((one for one in TOPICS if one == topic), None)
     if chosen is None:
         raise InvalidValue("--topic", topic, "events, prices or reference")
-    places = {} if after is None else dict(parse_vector(after).vector.get(chosen, {}))
+    places = {} if after is None else dict(parse_vector(after, "--after").vector.get(chosen, {}))
     with running(load_settings(home)) as parts:
         log = parts.log
         heads = log.heads(chosen)
         partitions = range(log.partitions)
+        if any(partition not in partitions for partition in places):
+            raise InvalidValue("--after", after, f"partitions from 0 to {log.partitions - 1}")
         if account is not None:
             partitions = range(part := partition_of(account, log.partitions), part + 1)
         for partition in partitions:
@@ -130,7 +132,7 @@ def run_rebuild(home: Path | None, name: str | None) -> int:
 
 def run_park(home: Path | None, position: str, digest: str) -> int:
     """Append RecordParked for a record that is there and has that digest."""
-    vector = parse_vector(position).vector
+    vector = parse_vector(position, "POSITION").vector
     topic, places = next(iter(vector.items()))
     partition, offset = next(iter(places.items()))
     with running(load_settings(home)) as parts:

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import msgspec
 
+from domain.errors import InvalidValue
 from domain.money import MAX_DIGITS, to_plain
 
 if TYPE_CHECKING:  # `--help` needs Format alone
     from api.views import Shown
 
 _TABLE_ROWS: Final = 1000
+_PIPED_WIDTH: Final = 4096
 _encode = msgspec.json.Encoder().encode
 
 
@@ -36,13 +38,24 @@ def write(shown: "Shown", chosen: Format, path: Path | None) -> None:
         _write_to(sys.stdout.buffer, shown, chosen)
         sys.stdout.flush()
         return
+    if path.exists() and not path.is_file():  # such as /dev/stdout: there is nothing to replace
+        with _opened(path) as file:
+            _write_to(file, shown, chosen)
+        return
     partial = path.with_name(f".{path.name}.partial")
     try:
-        with partial.open("wb") as file:
+        with _opened(partial) as file:
             _write_to(file, shown, chosen)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return path.open("wb")
+    except OSError as error:
+        raise InvalidValue("-o", str(path), f"a file to write to: {error.strerror}") from None
 
 
 def _write_to(file: BinaryIO, shown: "Shown", chosen: Format) -> None:
@@ -94,7 +107,7 @@ def _write_table(file: BinaryIO, shown: "Shown") -> None:
 
     text = io.TextIOWrapper(file, encoding="utf-8", write_through=True)
     on_terminal = file is sys.stdout.buffer and sys.stdout.isatty()
-    console = Console(file=text, width=None if on_terminal else 240, highlight=False)
+    console = Console(file=text, width=None if on_terminal else _PIPED_WIDTH, highlight=False)
     table = Table(box=None, pad_edge=False, header_style="bold")
     used = [
         index
@@ -116,7 +129,7 @@ def _write_table(file: BinaryIO, shown: "Shown") -> None:
 
 def _short(value: Any) -> str:
     if isinstance(value, list | tuple):
-        return " ".join(map(str, value))
+        return " ".join(one if isinstance(one, str) else _short(one) for one in value)
     if isinstance(value, dict):
         return " ".join(f"{name}={told}" for name, told in value.items())
     return str(_cell(value))

@@ -27,7 +27,7 @@ def settles(day: Day) -> Day:
     while left:
         settled += timedelta(days=1)
         left -= settled.weekday() < _SATURDAY
-    return settled.isoformat()
+    return Day(settled.isoformat())
 
 
 def _local(day: Day, clock: str) -> datetime:

@@ -1,5 +1,7 @@
 """Orders that are told as a broker's files tell them: rows of orders, rows of deals.
 
+Where two of the last three rules meet in a deal, the upper one is followed.
+
 | rule | what the file of deals shows of it |
 | --- | --- |
 | an order of 100 shares or more | fills half at the open and the rest at the close; else whole |

@@ -95,9 +95,7 @@ class FixSession:
     def _execution(self, ahead: int = 0) -> str:
         return f"X{self._executions + ahead:05}"
 
-    def _report(
-        self, ticket: "_Ticket", exec_type: str, clock: str, more: Fields = ()
-    ) -> None:
+    def _report(self, ticket: "_Ticket", exec_type: str, clock: str, more: Fields = ()) -> None:
         self._executions += 1
         named = () if any(tag == 11 for tag, _ in more) else ((11, ticket.name),)
         fields = (

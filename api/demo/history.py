@@ -53,8 +53,8 @@ class History(Struct, frozen=True):
 def make_history(market: Market) -> History:
     """Return the history that the rule makes of prices; the same prices make the same history."""
     maker = _Maker(market)
-    for month, days in groupby(market.days, lambda day: day[:7]):
-        maker.live(month, days)
+    for _, days in groupby(market.days, lambda day: day[:7]):
+        maker.live(days)
     return maker.history()
 
 
@@ -73,7 +73,7 @@ class _Maker:
         for book in self._books:
             self._pay(book, "deposit", _DEPOSIT, market.days[0], "DEPOSIT")
 
-    def live(self, month: str, days: Iterable[Day]) -> None:
+    def live(self, days: Iterable[Day]) -> None:
         """Live through the trading days of a month."""
         for number, day in enumerate(days):
             for stock, ratio in self._market.splits.get(day, {}).items():

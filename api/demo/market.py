@@ -1,7 +1,7 @@
-"""Real daily prices of five stocks, 2000 to 2013, and the splits and dividends that they tell of.
+"""Real daily prices of five stocks, 2000 to 2013, and the splits and dividends they tell of.
 
-The file is in the wheel `bokeh-sampledata`. Its closes are those of the day, as traded. Its adjusted
-closes follow a holder's return, so that where the two part from one day to the next something
+The file is in the wheel `bokeh-sampledata`. Its closes are those of the day, as traded; its
+adjusted closes follow a holder's return. Where the two part from one day to the next something
 happened: on a split by its ratio, on a day ex dividend by `1 - dividend / last close`. Dividends
 found so are rounded to the cent, and may be a few cents off what was paid.
 """
@@ -18,7 +18,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from domain.times import Day
+from domain.times import Day, parse_day
 
 _LEAST_SPLIT: Final = Fraction(3, 2)
 _LEAST_DIVIDEND: Final = Fraction(1, 1000)
@@ -66,7 +66,10 @@ def market_of(rows: Iterable[dict[str, str]]) -> Market:
 
 def _bar(row: dict[str, str]) -> Bar:
     return Bar(
-        row["Date"], Decimal(row["Open"]), Decimal(row["Close"]), Decimal(row["Adj Close"])
+        parse_day(row["Date"], "Date"),
+        Decimal(row["Open"]),
+        Decimal(row["Close"]),
+        Decimal(row["Adj Close"]),
     )
 
 

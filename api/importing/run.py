@@ -22,6 +22,8 @@ from api.wiring import Parts
 from domain.accounts import ASSUMED
 from domain.commands import Source
 from domain.errors import InvalidValue
+from domain.identifiers import check_id
+from domain.times import parse_day, zone
 from streams.answers import Answer
 
 _BATCH: Final = 4096
@@ -75,6 +77,16 @@ def source_from(name: str | None) -> SourceName | None:
         if source == name:
             return source
     raise InvalidValue("--source", name, "one of " + ", ".join(known))
+
+
+def check_told(told: Told) -> Told:
+    """Return what was told beside the files, in canonical form; raises InvalidValue."""
+    if told.account is not None:
+        check_id(told.account, "--account")
+    if told.zone is not None:
+        zone(told.zone, "--zone")
+    date = None if told.date is None else parse_day(told.date, "--date")
+    return msgspec.structs.replace(told, date=date)
 
 
 Report = Callable[[Trouble], None]

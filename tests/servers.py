@@ -1,0 +1,99 @@
+"""Real servers for tests: told by the environment, else in containers, else native, else none.
+
+DAYBOOK_TEST_KAFKA is HOST:PORT[,HOST:PORT...], DAYBOOK_TEST_REDIS and DAYBOOK_TEST_POSTGRES are
+URLs. Tests share a server, so each uses names of its own in it.
+"""
+
+import contextlib
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from infra.servers import kafka
+from infra.servers.native import look_at_servers, start_servers, stop_servers
+from infra.servers.server import ProgramsMissing
+
+POSTGRES_IMAGE = "timescale/timescaledb:2.17.2-pg17"
+KAFKA_IMAGE = "apache/kafka:4.3.0"
+REDIS_IMAGE = "redis:7.4-alpine"
+
+
+def docker_answers() -> bool:
+    """Tell whether containers can be run here."""
+    if shutil.which("docker") is None:
+        return False
+    return subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0
+
+
+@contextlib.contextmanager
+def native(part: str, home: Path, kept: Path) -> Iterator[str]:
+    """Run the native server of one part in `home`; yields its URL; skips where it cannot run.
+
+    Kafka's jars are kept in `kept`, so that Maven is asked for them once and not by every run.
+    """
+    try:
+        if part == "kafka":
+            lend_jars(home, kept)
+        start_servers(home, parts=[part], say=lambda _: None)
+    except ProgramsMissing as error:
+        pytest.skip(str(error))
+    try:
+        (url,) = look_at_servers(home).urls.values()
+        yield url
+    finally:
+        stop_servers(home, say=lambda _: None)
+
+
+def lend_jars(home: Path, kept: Path) -> None:
+    """Put Kafka's jars where `home` looks for them; raises ProgramsMissing if out of reach."""
+    if shutil.which("mvn") is None and not kafka.jars_folder(kept).exists():
+        return
+    kafka.fetch_jars(kept)
+    servers = home / "servers"
+    servers.mkdir(mode=0o700)
+    shutil.copytree(kafka.jars_folder(kept), kafka.jars_folder(servers))
+    kafka.jars_folder(servers).chmod(0o755)
+
+
+@contextlib.contextmanager
+def server(
+    variable: str, contained: Callable[[], Iterator[str]], part: str, home: Path, kept: Path
+) -> Iterator[str]:
+    """Yield the URL of a server of one part by the first way that there is."""
+    if told := os.environ.get(variable):
+        yield told
+    elif docker_answers():
+        with contextlib.contextmanager(contained)() as url:
+            yield url
+    else:
+        with native(part, home, kept) as url:
+            yield url
+
+
+def kafka_container() -> Iterator[str]:
+    """A broker in a container, as HOST:PORT."""
+    from testcontainers.kafka import KafkaContainer
+
+    with KafkaContainer(KAFKA_IMAGE).with_kraft() as container:
+        yield container.get_bootstrap_server()
+
+
+def redis_container() -> Iterator[str]:
+    """Redis in a container, as a URL."""
+    from testcontainers.redis import RedisContainer
+
+    with RedisContainer(REDIS_IMAGE) as container:
+        host, port = container.get_container_host_ip(), container.get_exposed_port(6379)
+        yield f"redis://{host}:{port}/0"
+
+
+def postgres_container() -> Iterator[str]:
+    """PostgreSQL with TimescaleDB in a container, as a URL."""
+    from testcontainers.postgres import PostgresContainer
+
+    with PostgresContainer(POSTGRES_IMAGE, driver=None) as container:
+        yield container.get_connection_url()
