@@ -1,15 +1,17 @@
 """The ledger's front: opens what a fact needs first, keeps notes in the vault, submits in bulk.
 
 Transfers are carried to their end at once; one that a crash has left on its way, by whoever writes
-or asks next.
+or asks next. Deals booked with assumed terms are amended when their instrument is defined.
 """
 
 from collections.abc import Callable, Sequence
 from typing import Final
+from weakref import WeakKeyDictionary
 
 import msgspec
 from msgspec import Struct
 
+from api.assumptions import amend_deals
 from api.importing.lines import Fact
 from api.wiring import Parts
 from domain.accounts import ASSUMED
@@ -31,6 +33,8 @@ from streams.vault import Kept
 UNKNOWN_ACCOUNT: Final = "unknown_account"
 UNKNOWN_INSTRUMENT: Final = "unknown_instrument"
 _REMEMBERED: Final = 65_536
+_settled_at: Final[WeakKeyDictionary[Parts, list[int]]] = WeakKeyDictionary()
+"""The log's heads when transfers were carried to their end last."""
 
 
 class Missing(Struct, frozen=True):
@@ -42,9 +46,15 @@ class Missing(Struct, frozen=True):
 
 
 def finish_transfers(parts: Parts) -> None:
-    """Carry to its end each transfer that is on its way: received, or returned to its sender."""
+    """Carry to its end each transfer that is on its way: received, or returned to its sender.
+
+    None is on its way where nothing was recorded since this was done last.
+    """
     log = parts.log
-    settle_transfers(parts.ledger, lambda sent: sent_legs(log, sent))
+    heads = log.heads("events")
+    if heads != _settled_at.get(parts):
+        settle_transfers(parts.ledger, lambda sent: sent_legs(log, sent))
+        _settled_at[parts] = heads
 
 
 class Front:
@@ -72,6 +82,8 @@ class Front:
         answers = self._parts.ledger.submit(requests)
         if any(isinstance(request.command, SendTransfer) for request in requests):
             finish_transfers(self._parts)
+        if defined := {one.key for one in requests if _tells_terms(one)}:
+            amend_deals(self._parts, defined)
         return [place if isinstance(place, Missing) else answers[place] for place in own]
 
     def zone_of(self, kind: str, name: str) -> str | None:
@@ -142,6 +154,11 @@ class Front:
             return facts
         kept = self._parts.vault.keep(notes)
         return [_with_note(fact, kept) if fact.note else fact for fact in facts]
+
+
+def _tells_terms(request: Request) -> bool:
+    """Tell whether a request defines an instrument, and not by an assumption."""
+    return isinstance(request.command, DefineInstrument) and ASSUMED not in request.flags
 
 
 def _with_note(fact: Fact, kept: dict[str, Kept]) -> Fact:

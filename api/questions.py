@@ -18,9 +18,17 @@ from domain.errors import InvalidValue
 from domain.times import Day, Instant, end_of_day, is_day, parse_day, parse_instant
 from projections.cash.tables import BALANCE_DAYS, CASH_LEGS
 from projections.instruments.fold import PORTFOLIOS
-from projections.positions.as_of import positions_of
+from projections.positions.as_of import PastPosition, positions_of, summed_positions
 from projections.positions.lots import Method
-from projections.positions.tables import DEALS, LOT_METHODS, LOTS, MOVEMENTS, POSITIONS, PositionRow
+from projections.positions.tables import (
+    DEALS,
+    LOT_METHODS,
+    LOTS,
+    MOVEMENTS,
+    POSITIONS,
+    LotRow,
+    PositionRow,
+)
 from projections.prices.fold import PRICES, PriceRow
 from projections.rows import Table
 from streams.past import NOW, AsOf
@@ -114,13 +122,13 @@ class Asker:
 
     def lots(self) -> Shown:
         """Return the lots that positions are made of, closed ones too unless only open ones."""
-        _, lots = self._book(LOTS)
+        lots = self._of_instrument(self._lots())
         rows = [lot for lot in lots if lot.remaining or not self._question.open_only]
         return show(views.LOTS_VIEW, rows)
 
     def positions(self) -> Shown:
         """Return positions with the mark of the time asked for, and what it makes of them."""
-        positions, _ = self._book(POSITIONS)
+        positions = self._of_instrument(self._positions())
         rows = [row for row in positions if row.quantity or not self._question.open_only]
         marks = self._marks({row.instrument for row in rows})
         return Shown(_POSITION_COLUMNS, [_marked(row, marks.get(row.instrument)) for row in rows])
@@ -166,11 +174,12 @@ class Asker:
         return self._parts.past.rows(table, streams, self.known_at, as_of, refold=as_of is not NOW)
 
     def _dated_view(self, view: View, date_column: str) -> Shown:
-        return show(view, self._of_instrument(self._dated_rows(view.table, date_column)))
+        rows = self._dated_rows(view.table, date_column, self._accounts)
+        return show(view, self._of_instrument(rows))
 
-    def _dated_rows(self, table: Table, date_column: str) -> list[Any]:
+    def _dated_rows(self, table: Table, date_column: str, accounts: list[str] | None) -> list[Any]:
         """Return rows that had happened, as they are known."""
-        rows = self._parts.past.rows(table, self._accounts, self.known_at)
+        rows = self._parts.past.rows(table, accounts, self.known_at)
         return _happened(rows, self._question.as_of, date_column)
 
     def _of_instrument(self, rows: list[Any]) -> list[Any]:
@@ -186,24 +195,63 @@ class Asker:
             for row in self._parts.past.rows(BALANCE_DAYS, self._accounts):
                 yield row.account, row.currency, row.settlement_date, row.amount
             return
-        for leg in self._dated_rows(CASH_LEGS, "business_date"):
+        for leg in self._dated_rows(CASH_LEGS, "business_date", self._accounts):
             yield leg.account, leg.currency, leg.settlement_date, leg.amount
 
-    def _book(self, wanted: Table) -> tuple[list[PositionRow], list[Any]]:
-        """Return positions and lots: as stored, or folded again from the deals that count."""
+    def _is_stored(self) -> bool:
+        """Tell whether positions and lots are asked for as they are stored."""
         question = self._question
+        return question.as_of is NOW and self.known_at is None and question.method is None
+
+    def _positions(self) -> list[Any]:
+        """Return positions: as stored, summed up, or folded again from the deals that count."""
         past = self._parts.past
-        if question.as_of is NOW and self.known_at is None and question.method is None:
-            rows = self._of_instrument(past.rows(wanted, self._accounts))
-            return (rows, []) if wanted is POSITIONS else ([], rows)
-        deals = self._dated_rows(DEALS, "trade_date")
-        movements = self._dated_rows(MOVEMENTS, "trade_date")
+        if self._is_stored():
+            return past.rows(POSITIONS, self._accounts)
+        if self.known_at is not None:
+            return self._folded(self._accounts)[0]
+        moved = past.accounts_with_movements(self._accounts)
+        happened, values = self._happened_deals()
+        rows, unfit = summed_positions(
+            self._parts.models.connection,
+            sql.SQL("{} AND account <> ALL(%s)").format(happened),
+            [*values, moved],
+            self._question.method,
+        )
+        again = sorted(unfit.union(moved))
+        if not again:
+            return rows
+        return sorted([*rows, *self._folded(again)[0]], key=_position_key)
+
+    def _happened_deals(self) -> tuple[sql.Composable, list[Any]]:
+        """Return the condition on deals that had happened in the accounts asked for."""
+        as_of, conditions, values = self._question.as_of, [], []
+        for condition, value in (
+            ("account = ANY(%s)", self._accounts),
+            ("instrument = %s", self._question.instrument),
+            ("event_time_ns <= %s", as_of.ns),
+            ("trade_date <= %s", as_of.day),
+        ):
+            if value is not None:
+                conditions.append(sql.SQL(condition))
+                values.append(value)
+        return sql.SQL(" AND ").join([sql.SQL("true"), *conditions]), values
+
+    def _lots(self) -> list[LotRow]:
+        """Return lots: as stored, or folded again from the deals that count."""
+        if self._is_stored():
+            return self._parts.past.rows(LOTS, self._accounts)
+        return self._folded(self._accounts)[1]
+
+    def _folded(self, accounts: list[str] | None) -> tuple[list[PositionRow], list[LotRow]]:
+        """Return positions and lots folded again from the deals and movements that count."""
+        deals = self._dated_rows(DEALS, "trade_date", accounts)
+        movements = self._dated_rows(MOVEMENTS, "trade_date", accounts)
         methods = {
             row.account: Method(row.method)
-            for row in past.rows(LOT_METHODS, self._accounts, self.known_at)
+            for row in self._parts.past.rows(LOT_METHODS, accounts, self.known_at)
         }
-        positions, lots = positions_of(deals, movements, methods, question.method)
-        return self._of_instrument(positions), self._of_instrument(lots)
+        return positions_of(deals, movements, methods, self._question.method)
 
     # --- prices --------------------------------------------------------------------------------
 
@@ -218,7 +266,7 @@ class Asker:
             return {}
         condition, values = self._price_condition()
         names = sorted(instruments)
-        ends = [self._parts.past.end_of("prices", name, self.known_at) for name in names]
+        ends = self._parts.past.ends_of("prices", names, self.known_at)
         query = sql.SQL(
             "SELECT price.* FROM unnest(%s::text[], %s::bigint[]) AS asked (instrument, known_end)"
             " CROSS JOIN LATERAL (SELECT {columns} FROM prices AS t"
@@ -274,7 +322,11 @@ _POSITION_COLUMNS: Final[tuple[tuple[str, views.Kind], ...]] = (
 )
 
 
-def _marked(row: PositionRow, price: PriceRow | None) -> tuple[Any, ...]:
+def _position_key(row: PositionRow | PastPosition) -> tuple[str, str, str]:
+    return row.account, row.instrument, row.currency
+
+
+def _marked(row: PositionRow | PastPosition, price: PriceRow | None) -> tuple[Any, ...]:
     mark, value, unrealised, time = None, None, None, None
     if price is not None and price.currency == row.currency:
         in_currency = price.unit != 1

@@ -104,8 +104,8 @@ def _fill(connection: Connection, times: int) -> None:
         sql.SQL(
             "INSERT INTO {table} (account, {columns})"
             " SELECT 'A' || lpad((right(d.account, 5)::int + n * %s)::text, 5, '0'), {own}"
-            " FROM (SELECT * FROM {table} ORDER BY event_time_ns) AS d,"
-            " generate_series(1, %s) AS n"
+            " FROM {table} AS d,"
+            " generate_series(1, %s) AS n ORDER BY d.event_time_ns, n"
         ).format(
             table=sql.Identifier(name),
             columns=sql.SQL(", ").join(map(sql.Identifier, columns)),

@@ -23,7 +23,7 @@ from schemas.envelope import Recorded
 from streams.projecting import Projector
 from streams.read_models import ReadModels
 
-DEALS: Final = 100_000
+DEALS: Final = {False: 30_000, True: 100_000}
 PLAIN_EVENTS: Final = 10_000
 _TRANSACTION: Final = 1_000
 _PLAIN_SQL: Final = """
@@ -38,13 +38,13 @@ CREATE TABLE plain_checkpoint (one boolean PRIMARY KEY, events bigint);
 
 def main(*, full: bool = False) -> list[Row]:
     """Measure each several times into fresh tables; medians."""
-    rounds = 5 if full else 3
+    deals = DEALS[full]
     with fresh_home() as home, running(home.settings) as parts:
         path = home.folder / "deals.csv"
-        write_deals(path, DEALS)
-        import_deals(parts, path, DEALS)
+        write_deals(path, deals)
+        import_deals(parts, path, deals)
         positions, every, plain = [], [], []
-        for number in range(rounds):
+        for number in range(3):
             positions.append(_rate(home, parts, f"one_{number}", (POSITIONS,)))
             every.append(_rate(home, parts, f"all_{number}", PROJECTIONS))
             plain.append(_plain_rate(home, parts, number))
@@ -52,7 +52,7 @@ def main(*, full: bool = False) -> list[Row]:
     other = statistics.median(plain)
     return [
         Row(
-            what=f"{DEALS:,} deals into deals, lots and positions",
+            what=f"{deals:,} deals into deals, lots and positions",
             unit="events/s",
             ours=statistics.median(positions),
             beside=beside,
@@ -60,7 +60,7 @@ def main(*, full: bool = False) -> list[Row]:
             target=60_000,
         ),
         Row(
-            what=f"{DEALS:,} deals into all read models",
+            what=f"{deals:,} deals into all read models",
             unit="events/s",
             ours=statistics.median(every),
             beside=beside,

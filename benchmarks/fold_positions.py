@@ -7,7 +7,6 @@ counts. NautilusTrader keeps an average price in floats and no lots; its Rust po
 from Python, as its users do.
 """
 
-import time
 from collections.abc import Callable
 from datetime import date, timedelta
 from decimal import Decimal
@@ -17,6 +16,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.rows import Row, best_seconds, skipped
 from domain.times import Instant
 from projections.positions.facts import UNIT, Deal, PositionKey
 from projections.positions.kernel import KernelResult, fold_columns
@@ -25,7 +25,6 @@ from projections.positions.reference import fold
 FILLS: Final = 1_000
 POSITIONS: Final = 2_000
 CENT: Final = 10**16
-Row = dict[str, Any]
 Fills = tuple[NDArray[np.int64], NDArray[np.int64]]
 """Signed sizes and prices in cents, both (positions, FILLS)."""
 Columns = tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]
@@ -55,26 +54,16 @@ def mixed_columns(fills: Fills, seed: int = 2) -> Columns:
     return index, sizes[index, turn], prices[index, turn]
 
 
-def seconds(run: Callable[[], object], times: int = 3) -> float:
-    """Return the best time of a few runs."""
-    best = float("inf")
-    for _ in range(times):
-        start = time.perf_counter()
-        run()
-        best = min(best, time.perf_counter() - start)
-    return best
-
-
 def kernel_rate(columns: Columns) -> float:
     """Return deals a second through the compiled fold, lots and costs included."""
     fold_columns(*columns)
-    return len(columns[0]) / seconds(lambda: fold_columns(*columns), 7)
+    return len(columns[0]) / best_seconds(lambda: fold_columns(*columns), 7)
 
 
 def reference_rate(columns: Columns) -> float:
     """Return deals a second through the reference fold; its result must be the kernel's."""
     index, quantity, price = columns[0][:200_000], columns[1][:200_000], columns[2][:200_000]
-    keys = [PositionKey("A1", f"I{n}", "USD") for n in range(POSITIONS)]
+    keys = [PositionKey("A1", f"I{n}", "USD") for n in range(int(index.max()) + 1)]
     when = Instant("2024-01-02T14:30:00.000000000Z")
     deals = [
         Deal(keys[p], f"d{n}", when, 0, n, units * UNIT, units * UNIT * cents * CENT)
@@ -84,14 +73,14 @@ def reference_rate(columns: Columns) -> float:
     assert isinstance(result, KernelResult)
     realised = dict(zip(keys, result.realised(), strict=False))
     assert all(book[key].realised36 == realised[key] * UNIT * CENT for key in book)
-    return len(deals) / seconds(lambda: fold(deals))
+    return len(deals) / best_seconds(lambda: fold(deals))
 
 
 def one_account_us(columns: Columns) -> float:
     """Return microseconds to fold one account of 1,000 deals in ten positions from the start."""
     index = np.arange(FILLS, dtype=np.int32) % 10
     quantity, price = columns[1][:FILLS].copy(), columns[2][:FILLS].copy()
-    return seconds(lambda: fold_columns(index, quantity, price), 200) * 1e6
+    return best_seconds(lambda: fold_columns(index, quantity, price), 200) * 1e6
 
 
 def rust_rate(fills: Fills) -> float:
@@ -160,7 +149,7 @@ def applied_rate(objects: list[list[Any]], fills: Fills, start: Callable[[Any], 
         return positions
 
     assert [float(p.signed_qty) for p in run()] == fills[0].sum(axis=1).tolist()
-    return fills[0].size / seconds(run)
+    return fills[0].size / best_seconds(run)
 
 
 def beancount_rate(fills: Fills) -> float:
@@ -198,7 +187,7 @@ def beancount_rate(fills: Fills) -> float:
     assert not errors
     held = sum(p.units.number for e in booked for p in e.postings if p.account == "Assets:Units")
     assert held == int(fills[0][0].sum())
-    return fills[0].size / seconds(run, 2)
+    return fills[0].size / best_seconds(run, 2)
 
 
 def inventory_rate(fills: Fills) -> float:
@@ -231,46 +220,43 @@ def inventory_rate(fills: Fills) -> float:
 
     held = [int(inventory.get_currency_units("ACME").number) for inventory in run()]
     assert held == fills[0].sum(axis=1).tolist()
-    return fills[0].size / seconds(run, 2)
+    return fills[0].size / best_seconds(run, 2)
 
 
-OTHERS: Final[tuple[tuple[str, str, Callable[[Fills], float], int], ...]] = (
-    ("nautilus_trader", "NautilusTrader Position.apply, Rust", rust_rate, 100),
-    ("nautilus_trader", "NautilusTrader Position.apply, Cython", cython_rate, 30),
-    ("beancount", "beancount Inventory, lots chosen by FIFO", inventory_rate, 5),
-    ("beancount", "beancount FIFO booking of transactions", beancount_rate, 3),
+OTHERS: Final[tuple[tuple[str, str, Callable[[Fills], float], int, float | None], ...]] = (
+    ("nautilus_trader", "NautilusTrader Position.apply, Rust", rust_rate, 100, 12),
+    ("nautilus_trader", "NautilusTrader Position.apply, Cython", cython_rate, 30, 100),
+    ("beancount", "beancount Inventory, lots chosen by FIFO", inventory_rate, 5, None),
+    ("beancount", "beancount FIFO booking of transactions", beancount_rate, 3, 500),
 )
 
 
-def row(name: str, ours: float, other: str, theirs: float | None) -> Row:
-    """Return one line of the table; rates are deals a second, None where it could not run."""
-    ratio = None if theirs is None else ours / theirs
-    return {
-        "name": name, "ours_per_s": ours, "other": other, "other_per_s": theirs, "ratio": ratio,
-    }  # fmt: skip
-
-
-def main() -> list[Row]:
-    """Measure, print the table and return its rows; what is not installed is said so."""
-    fills = long_fills(POSITIONS)
+def main(*, full: bool = False) -> list[Row]:
+    """Measure all sides; what is not installed is said so."""
+    fills = long_fills(POSITIONS * (5 if full else 1))
     columns = mixed_columns(fills)
     ours = kernel_rate(columns)
-    name = f"FIFO fold, {FILLS} fills a position, {POSITIONS} positions mixed"
-    rows = [row(name, ours, "the reference fold, plain Python", reference_rate(columns))]
-    for module, other, rate, positions in OTHERS:
+    what = f"FIFO fold, {FILLS:,} fills a position, {len(fills[0]):,} positions mixed"
+
+    def row(beside: str, other: float | None, target_ratio: float | None = None) -> Row:
+        return Row(
+            what=what,
+            unit="deals/s",
+            ours=ours,
+            beside=beside,
+            other=other,
+            target=10_000_000,
+            target_ratio=target_ratio,
+        )
+
+    rows = [row("the reference fold, plain Python", reference_rate(columns))]
+    for module, beside, rate, positions, target_ratio in OTHERS:
         if find_spec(module) is None:
-            print(f"skipped: {other}: {module} is not installed (extra `bench`)")
-            rows.append(row(name, ours, other, None))
+            skipped(beside, module)
+            rows.append(row(beside, None, target_ratio))
             continue
-        rows.append(row(name, ours, other, rate((fills[0][:positions], fills[1][:positions]))))
-    print(f"{'':62}{'ours/s':>13}{'other/s':>13}{'ratio':>9}")
-    for line in rows:
-        theirs = "-" if line["ratio"] is None else f"{line['other_per_s']:,.0f}"
-        ratio = "-" if line["ratio"] is None else f"{line['ratio']:,.1f}"
-        print(f"{'against ' + line['other']:62}{ours:13,.0f}{theirs:>13}{ratio:>9}")
-    print(f"one account of 1,000 deals from its start: {one_account_us(columns):,.0f} us")
+        sample = (fills[0][:positions], fills[1][:positions])
+        rows.append(row(beside, rate(sample), target_ratio))
+    account = f"one account of {FILLS:,} deals from its start"
+    rows.append(Row(what=account, unit="us", ours=one_account_us(columns)))
     return rows
-
-
-if __name__ == "__main__":
-    main()

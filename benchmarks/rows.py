@@ -43,7 +43,9 @@ class Row(Struct, frozen=True, kw_only=True):
 
     @property
     def reached(self) -> bool | None:
-        """Tell whether the targets were reached, None where there are none or nothing to judge."""
+        """Tell whether the targets were reached, None where there is none, or one went unjudged."""
+        if self.target_ratio is not None and self.ratio is None:
+            return None
         told = []
         if self.target is not None:
             better_is_more = self.unit.endswith("/s")

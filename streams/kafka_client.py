@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 import re
 import threading
@@ -28,7 +29,21 @@ _PROTOCOLS: Final = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 _MECHANISMS: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 _STOP_S: Final = 15
 
+AWAY: Final = (
+    errors.KafkaConnectionError,
+    errors.KafkaTimeoutError,
+    errors.NodeNotReadyError,
+    errors.NoBrokersAvailable,
+    errors.ProducerClosed,
+    errors.StaleMetadata,
+)
+"""Errors that aiokafka does not call retriable, and that a broker coming back ends."""
+
 T = TypeVar("T")
+
+# It logs each try to reach a broker as an error; what comes of it is raised. Who wants its log adds
+# a handler, and nobody gets it on standard error unasked.
+logging.getLogger("aiokafka").addHandler(logging.NullHandler())
 
 
 class Security(Struct, frozen=True, kw_only=True):
@@ -185,21 +200,11 @@ def reporting_outage(doing: str) -> Iterator[None]:
         raise ServerUnavailable(PART, f"no answer in time while {doing}", _HINT) from error
     except errors.KafkaError as error:
         reason = f"{_told(error)} while {doing}"
-        if error.retriable or isinstance(error, _AWAY):
+        if error.retriable or isinstance(error, AWAY):
             raise ServerUnavailable(PART, reason, _HINT) from error
         raise LogError(f"{PART}: {reason}") from error
     except OSError as error:
         raise ServerUnavailable(PART, f"{error} while {doing}", _HINT) from error
-
-
-_AWAY: Final = (
-    errors.KafkaConnectionError,
-    errors.KafkaTimeoutError,
-    errors.NodeNotReadyError,
-    errors.NoBrokersAvailable,
-    errors.ProducerClosed,
-    errors.StaleMetadata,
-)
 
 
 def _told(error: Exception) -> str:

@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from typing import Any, Final, Self, TypeVar
 
 import uuid_utils
-from aiokafka import ConsumerRecord, TopicPartition  # type: ignore[import-untyped]
+from aiokafka import TopicPartition  # type: ignore[import-untyped]
 from aiokafka.admin import AIOKafkaAdminClient  # type: ignore[import-untyped]
 
 from domain.commands import Topic
@@ -24,7 +24,7 @@ from schemas.codec import Undecodable
 from schemas.envelope import Envelope, Record
 from schemas.partitioning import partition_of
 from streams.kafka_client import KafkaPlace, LoopThread, parse_place, reporting_outage
-from streams.kafka_reading import Reading, recorded_ns
+from streams.kafka_reading import Reading, recorded_at
 from streams.kafka_topics import ensure_topics, topic_name
 from streams.kafka_writing import Writing
 from streams.log import TOPICS, Draft, LogError
@@ -76,13 +76,13 @@ class KafkaLog:
 
     async def _open(self, partitions: int | None, clock: Callable[[], int]) -> None:
         options = self.place.client_options()
-        self._reading = Reading(options, self._timeout_s)
         self._writing = Writing(options, self._timeout_s, self._tail_ns)
+        self._reading = Reading(options, self._timeout_s)
         with reporting_outage(f"opening {self.place.namespace} on {self.place.hosts}"):
             async with asyncio.timeout(self._timeout_s):
                 self.partitions = await self._checked_topics(options, partitions)
                 places = [at for topic in TOPICS for at in self._places(topic)]
-                await self._reading.start(places)
+                await self._reading.start({at.topic for at in places})
                 self.log_id = await self._created(places, clock)
 
     async def _checked_topics(self, options: dict[str, Any], partitions: int | None) -> int:
@@ -113,11 +113,11 @@ class KafkaLog:
             if begin > 0:
                 raise LogError(f"{at.topic}/{at.partition}: records below {begin} were deleted")
         empty = await self._empty(places)
-        if empty and len(empty) < len(places):
-            await self._refuse_loss(places)
-        if places[0] in empty:
+        if len(empty) == len(places):
             await self._create(places[0], str(uuid_utils.uuid7()), clock)
         log_id = await self._created_id(places[0])
+        if 0 < len(empty) < len(places):
+            await self._refuse_loss(places)
         rest = [at for at in empty if at != places[0]]
         await asyncio.gather(*(self._create(at, log_id, clock) for at in rest))
         for topic in TOPICS[1:]:
@@ -134,8 +134,8 @@ class KafkaLog:
         """Raise LogError if a partition is empty in a log that holds more than its creation."""
         empty = await self._empty(places)
         for at in places:
-            for record in await self._reading.read(at, 0, _LOOKED_AT):
-                if not isinstance(_event(self._record(record)), LogCreated):
+            for record in await self._reading.read(at, 0, _LOOKED_AT, self._maker(at)):
+                if not isinstance(_event(record), LogCreated):
                     # Another process may have finished creating the log in the meantime.
                     lost = [place for place in await self._empty(places) if place in empty]
                     if not lost:
@@ -162,11 +162,12 @@ class KafkaLog:
         await self._append(at, [Draft(None, codec.encode(envelope), now_ns)])
 
     async def _created_id(self, at: TopicPartition) -> str:
-        (record,) = await self._reading.read(at, 0, 1)
-        event = _event(self._record(record))
-        if not isinstance(event, LogCreated):
+        for record in await self._reading.read(at, 0, 1, self._maker(at)):
+            event = _event(record)
+            if isinstance(event, LogCreated):
+                return event.log_id
             raise LogError(f"{at.topic}/{at.partition}:0 is not LogCreated: not a log of Daybook")
-        return event.log_id
+        raise LogError(f"{at.topic}/{at.partition} is empty, and other partitions are not")
 
     # --- reading ---------------------------------------------------------------------------------
 
@@ -177,8 +178,7 @@ class KafkaLog:
     def read(self, topic: Topic, partition: int, from_offset: int, limit: int) -> list[Record]:
         """Return up to `limit` records from an offset on, in order; none at the head."""
         at = self._place(topic, partition)
-        records = self._read(self._reading.read(at, from_offset, limit))
-        return [_record(topic, record) for record in records]
+        return self._read(self._reading.read(at, from_offset, limit, self._maker(at)))
 
     def read_stream(self, topic: Topic, key: str, up_to_offset: int) -> Iterator[Record]:
         """Yield one stream's records at offsets below `up_to_offset`, in order.
@@ -232,8 +232,8 @@ class KafkaLog:
 
     async def _tail_ns(self, at: TopicPartition) -> int:
         head = await self._head(at)
-        records = await self._reading.read(at, head - 1, 1) if head else ()
-        return max((recorded_ns(record) or 0 for record in records), default=0)
+        records = await self._reading.read(at, head - 1, 1, recorded_at) if head else ()
+        return max((record.time_ns or 0 for record in records), default=0)
 
     # --- names -----------------------------------------------------------------------------------
 
@@ -249,14 +249,15 @@ class KafkaLog:
     def _topic(self, at: TopicPartition) -> Topic:
         return next(topic for topic in TOPICS if self._places(topic)[0].topic == at.topic)
 
-    def _record(self, told: ConsumerRecord) -> Record:
-        return _record(self._topic(TopicPartition(told.topic, told.partition)), told)
+    def _maker(self, at: TopicPartition) -> Callable[[Any], Record]:
+        topic, partition = self._topic(at), at.partition
 
+        def make(told: Any) -> Record:
+            # What others wrote may be anything: a key that is no text, no value at all.
+            key = None if told.key is None else told.key.decode(errors="surrogateescape")
+            return Record(topic, partition, told.offset, key, told.value or b"")
 
-def _record(topic: Topic, told: ConsumerRecord) -> Record:
-    # What others wrote may be anything: a key that is no text, no value at all. Readers judge it.
-    key = None if told.key is None else told.key.decode(errors="surrogateescape")
-    return Record(topic, told.partition, told.offset, key, told.value or b"")
+        return make
 
 
 def _event(record: Record) -> object:

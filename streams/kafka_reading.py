@@ -1,150 +1,187 @@
-"""Reading Kafka's partitions by offset: one consumer without a group, moved where it is asked."""
+"""Reading Kafka's partitions from any offset, in the order asked for and as much as asked for.
+
+aiokafka's consumer keeps a place and fetches ahead of it; asked for another partition it waits some
+40 ms, and it makes half as many records a second. So the fetch requests are made here, through
+aiokafka's own client, protocol and record parser.
+"""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, Final, Protocol, TypeVar
 
-from aiokafka import (  # type: ignore[import-untyped]
-    AIOKafkaConsumer,
-    ConsumerRecord,
-    TopicPartition,
-    errors,
-)
+from aiokafka import TopicPartition, errors  # type: ignore[import-untyped]
+from aiokafka.client import AIOKafkaClient  # type: ignore[import-untyped]
+from aiokafka.protocol.fetch import FetchRequest  # type: ignore[import-untyped]
+from aiokafka.protocol.offset import OffsetRequest  # type: ignore[import-untyped]
+from aiokafka.record.memory_records import MemoryRecords  # type: ignore[import-untyped]
+from msgspec import Struct
 
-from domain.times import to_ns
+from domain.times import Instant, to_ns
+from streams.kafka_client import AWAY
 from streams.kafka_headers import RECORDED_TIME
 from streams.log import LogError
 
-_FETCH_BYTES: Final = 4 * 1024 * 1024
-_FETCH_WAIT_MS: Final = 100
-_POLL_MS: Final = 500
+_RECORD_BYTES: Final = 1024
+"""What a record may come to, to ask for about as many as are wanted."""
+_LEAST_BYTES: Final = 64 * 1024
+_MOST_BYTES: Final = 4 * 1024 * 1024
+_KEPT: Final = 16
+"""How many fetched and unread remainders are kept for whoever reads on from there."""
+_BACKOFF_S: Final = 0.05
 _CHUNK: Final = 1000
 _NS_PER_MS: Final = 1_000_000
+_HEAD, _BEGINNING = -1, -2
+_ANY_REPLICA: Final = -1
+_UNCOMMITTED: Final = 0
+
+T = TypeVar("T")
 
 
-def recorded_ns(record: ConsumerRecord) -> int | None:
-    """Return when a record was recorded, as its header says; None where no Daybook wrote it."""
-    for name, text in record.headers:
-        if name == RECORDED_TIME:
-            try:
-                return to_ns(text.decode())
-            except ValueError:
-                return None
-    return None
+class Placed(Protocol):
+    """Something that stands at an offset."""
+
+    @property
+    def offset(self) -> int: ...
+
+
+Made = TypeVar("Made", bound=Placed)
+
+
+class RecordedAt(Struct, frozen=True, gc=False):
+    """Where a record stands, and when it was recorded."""
+
+    offset: int
+    time_ns: int | None
+
+
+class Fetched(Iterator[Any]):
+    """The records of one answer, parsed as they are taken. `head`: where the partition ended."""
+
+    def __init__(self, records: Iterator[Any], head: int) -> None:
+        self.head = head
+        self._records = records
+
+    def __next__(self) -> Any:
+        return next(self._records)
+
+
+_NOTHING: Final = Fetched(iter(()), 0)
 
 
 class Reading:
-    """Reads any of some partitions, one at a time. To be used in one event loop.
-
-    Every partition is assigned and paused; the one being read is resumed, so that the next chunk
-    is fetched while the last one is worked on, and paused again at its head.
-    """
+    """Reads the partitions of some topics. To be used in one event loop."""
 
     def __init__(self, options: Mapping[str, Any], timeout_s: float) -> None:
-        self._options = options
         self._timeout_s = timeout_s
-        self._turn = asyncio.Lock()
-        self._consumer: AIOKafkaConsumer = None
-        self._heads: dict[TopicPartition, int] = {}
-        self._place: tuple[TopicPartition, int] | None = None
-        self._ahead: Sequence[ConsumerRecord] = ()
-
-    async def start(self, partitions: Sequence[TopicPartition]) -> None:
-        """Connect."""
-        self._consumer = AIOKafkaConsumer(
-            **self._options,
-            enable_auto_commit=False,
-            auto_offset_reset="none",
-            fetch_max_wait_ms=_FETCH_WAIT_MS,
-            max_partition_fetch_bytes=_FETCH_BYTES,
-            retry_backoff_ms=50,
-            request_timeout_ms=int(self._timeout_s * 1000),
+        self._client = AIOKafkaClient(
+            **options, request_timeout_ms=int(timeout_s * 1000), retry_backoff_ms=50
         )
-        async with asyncio.timeout(self._timeout_s):
-            await self._consumer.start()
-        self._consumer.assign(partitions)
-        for partition in partitions:
-            self._consumer.seek(partition, 0)
-            self._consumer.pause(partition)
+        self._ahead: dict[tuple[TopicPartition, int], Fetched] = {}
+
+    async def start(self, topics: Iterable[str]) -> None:
+        """Connect."""
+        await self._client.bootstrap()
+        await self._client.set_topics(topics)
 
     async def stop(self) -> None:
         """Disconnect."""
-        if self._consumer is not None:
-            await self._consumer.stop()
+        await self._client.close()
 
-    async def heads(self, partitions: Iterable[TopicPartition]) -> list[int]:
+    async def heads(self, partitions: Sequence[TopicPartition]) -> list[int]:
         """Return, in the order asked, the offset that each partition's next record will get."""
-        asked = list(partitions)
-        async with asyncio.timeout(self._timeout_s):
-            found = await self._consumer.end_offsets(asked)
-        self._heads.update(found)
-        return [found[partition] for partition in asked]
+        found = await self._offsets(partitions, _HEAD)
+        return [found[at] for at in partitions]
 
-    async def beginnings(self, partitions: Iterable[TopicPartition]) -> list[int]:
+    async def beginnings(self, partitions: Sequence[TopicPartition]) -> list[int]:
         """Return, in the order asked, the lowest offset that each partition still has."""
-        asked = list(partitions)
-        async with asyncio.timeout(self._timeout_s):
-            found = await self._consumer.beginning_offsets(asked)
-        return [found[partition] for partition in asked]
+        found = await self._offsets(partitions, _BEGINNING)
+        return [found[at] for at in partitions]
 
-    async def read(self, at: TopicPartition, offset: int, limit: int) -> list[ConsumerRecord]:
-        """Return the records from an offset on: `limit` of them, or all up to the head."""
-        async with self._turn:
-            found: list[ConsumerRecord] = []
-            if offset >= self._heads.get(at, 0):
-                await self.heads([at])
-            while len(found) < limit and offset < self._heads[at]:
-                records = await self._next(at, offset, limit - len(found))
-                if not records:
-                    break
-                found.extend(records)
-                offset = records[-1].offset + 1
-            if offset >= self._heads[at]:
-                self._consumer.pause(at)
+    async def read(
+        self, at: TopicPartition, offset: int, limit: int, make: Callable[[Any], Made]
+    ) -> list[Made]:
+        """Return the records from an offset on: `limit` of them, or all up to the head.
+
+        `make` is given each record: offset, timestamp (ms), key, value and headers. What it leaves
+        out is garbage at once, which matters: headers are many small objects.
+        """
+        found: list[Made] = []
+        ahead = self._ahead.pop((at, offset), _NOTHING)
+        while len(found) < limit:
+            records = [make(record) for record in islice(ahead, limit - len(found))]
+            if not records:
+                ahead = await self._fetch(at, offset, limit - len(found))
+                records = [make(record) for record in islice(ahead, limit - len(found))]
+            if not records:
+                return found
+            found.extend(records)
+            offset = records[-1].offset + 1
+            if offset >= ahead.head:
+                return found
+        self._ahead[at, offset] = ahead
+        while len(self._ahead) > _KEPT:
+            self._ahead.pop(next(iter(self._ahead)))
+        return found
+
+    async def _fetch(self, at: TopicPartition, offset: int, limit: int) -> Fetched:
+        size = min(max(limit * _RECORD_BYTES, _LEAST_BYTES), _MOST_BYTES)
+        place = [(at.topic, [(at.partition, offset, size)])]
+
+        async def ask() -> Fetched:
+            request = FetchRequest(0, 1, size, _UNCOMMITTED, place, rack_id="")
+            response = await self._client.send(self._leader(at), request)
+            ((_, ((_, code, head, *_, data),)),) = response.topics
+            _check(code)
+            return Fetched(_parse(data, offset), head)
+
+        try:
+            return await self._retrying(ask)
+        except errors.OffsetOutOfRangeError:
+            (begin,) = await self.beginnings([at])
+            if offset < begin:
+                reason = f"{at.topic}/{at.partition}: records below {begin} were deleted"
+                raise LogError(reason) from None
+            return Fetched(iter(()), offset)
+
+    async def _offsets(
+        self, partitions: Sequence[TopicPartition], millisecond: int
+    ) -> dict[TopicPartition, int]:
+        """Return the offset of the first record at a time or later; -1 where there is none."""
+
+        async def ask() -> dict[TopicPartition, int]:
+            by_leader: dict[int, dict[str, list[tuple[int, int]]]] = {}
+            for at in partitions:
+                asked = by_leader.setdefault(self._leader(at), {})
+                asked.setdefault(at.topic, []).append((at.partition, millisecond))
+            found = {}
+            for leader, topics in by_leader.items():
+                request = OffsetRequest(_ANY_REPLICA, _UNCOMMITTED, list(topics.items()))
+                response = await self._client.send(leader, request)
+                for topic, answers in response.topics:
+                    for partition, code, _, offset in answers:
+                        _check(code)
+                        found[TopicPartition(topic, partition)] = offset
             return found
 
-    async def _next(self, at: TopicPartition, offset: int, limit: int) -> Sequence[ConsumerRecord]:
-        if self._place != (at, offset):
-            self._move(at, offset)
-        if not self._ahead:
-            self._ahead = await self._fetch(at, offset)
-        records, self._ahead = self._ahead[:limit], self._ahead[limit:]
-        if records:
-            self._place = (at, records[-1].offset + 1)
-        return records
+        return await self._retrying(ask)
 
-    def _move(self, at: TopicPartition, offset: int) -> None:
-        if self._place is not None:
-            self._consumer.pause(self._place[0])
-        self._consumer.seek(at, offset)
-        self._place = (at, offset)
-        self._ahead = ()
+    def _leader(self, at: TopicPartition) -> int:
+        leader = self._client.cluster.leader_for_partition(at)
+        if leader is None or leader < 0:
+            raise errors.LeaderNotAvailableError(f"{at.topic}/{at.partition} has no leader")
+        return int(leader)
 
-    async def _fetch(self, at: TopicPartition, offset: int) -> Sequence[ConsumerRecord]:
-        self._consumer.resume(at)
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                # Offsets that hold no record (a transaction's marker) move the position alone.
-                while await self._consumer.position(at) < self._heads[at]:
-                    got = await self._consumer.getmany(at, timeout_ms=_POLL_MS)
-                    if records := got.get(at):
-                        return list(records)
-            return ()
-        except errors.OffsetOutOfRangeError:
-            return await self._out_of_range(at, offset)
-        except BaseException:
-            self._place = None
-            self._consumer.pause(at)
-            raise
-
-    async def _out_of_range(self, at: TopicPartition, offset: int) -> Sequence[ConsumerRecord]:
-        self._place = None
-        self._consumer.pause(at)
-        (begin,) = await self.beginnings([at])
-        await self.heads([at])
-        if offset < begin:
-            raise LogError(f"{at.topic}/{at.partition}: records below {begin} were deleted")
-        return ()
+    async def _retrying(self, ask: Callable[[], Awaitable[T]]) -> T:
+        async with asyncio.timeout(self._timeout_s):
+            while True:
+                try:
+                    return await ask()
+                except errors.KafkaError as error:
+                    if not (error.retriable or isinstance(error, AWAY)):
+                        raise
+                await asyncio.sleep(_BACKOFF_S)
+                await self._client.force_metadata_update()
 
     async def first_after(self, partitions: Sequence[TopicPartition], instant_ns: int) -> list[int]:
         """Return, by partition, the offset of the first record recorded after an instant.
@@ -155,29 +192,49 @@ class Reading:
             return [0] * len(partitions)
         heads = await self.heads(partitions)
         millisecond = instant_ns // _NS_PER_MS
-        lows = await self._first_at(partitions, millisecond)
-        highs = await self._first_at(partitions, millisecond + 1)
+        lows = await self._offsets(partitions, millisecond)
+        highs = await self._offsets(partitions, millisecond + 1)
         found = []
         for at, head in zip(partitions, heads, strict=True):
-            low, high = min(lows.get(at, head), head), min(highs.get(at, head), head)
+            high = highs[at] if 0 <= highs[at] < head else head
+            low = lows[at] if 0 <= lows[at] < high else high
             found.append(await self._first_later(at, low, high, instant_ns))
         return found
 
-    async def _first_at(
-        self, partitions: Sequence[TopicPartition], millisecond: int
-    ) -> dict[TopicPartition, int]:
-        async with asyncio.timeout(self._timeout_s):
-            told = await self._consumer.offsets_for_times(dict.fromkeys(partitions, millisecond))
-        return {at: place.offset for at, place in told.items() if place is not None}
-
     async def _first_later(self, at: TopicPartition, low: int, high: int, instant_ns: int) -> int:
         while low < high:
-            records = await self.read(at, low, min(_CHUNK, high - low))
+            records = await self.read(at, low, min(_CHUNK, high - low), recorded_at)
             if not records:
                 break
             for record in records:
-                known_ns = recorded_ns(record)
-                if known_ns is not None and known_ns > instant_ns:
-                    return int(record.offset)
+                if record.time_ns is not None and record.time_ns > instant_ns:
+                    return record.offset
             low = records[-1].offset + 1
         return high
+
+
+def recorded_at(record: Any) -> RecordedAt:
+    """Return when a record was recorded, as its header says; None where no Daybook wrote it."""
+    for name, text in record.headers:
+        if name == RECORDED_TIME and text is not None:
+            try:
+                return RecordedAt(record.offset, to_ns(Instant(text.decode())))
+            except ValueError:
+                break
+    return RecordedAt(record.offset, None)
+
+
+def _parse(data: bytes, offset: int) -> Iterator[Any]:
+    batches = MemoryRecords(data)
+    while batches.has_next():
+        batch = batches.next_batch()
+        if not batch.validate_crc():
+            raise errors.CorruptRecordException(f"the checksum of a batch after {offset} is wrong")
+        if not batch.is_control_batch:
+            yield from (record for record in batch if record.offset >= offset)
+
+
+def _check(code: int) -> None:
+    kind = errors.for_code(code)
+    if kind is not errors.NoError:
+        raise kind()

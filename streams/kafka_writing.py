@@ -22,6 +22,7 @@ _NS_PER_MS: Final = 1_000_000
 _FRAME: Final = 1024
 """Room for a batch's own header within the largest append."""
 _FLUSH_S: Final = 5
+_CANCEL_S: Final = 0.5
 _REFUSALS: Final = (
     errors.MessageSizeTooLargeError,
     errors.RecordListTooLargeError,
@@ -93,15 +94,15 @@ class Writing:
         self, producer: AIOKafkaProducer, at: TopicPartition, error: Exception
     ) -> LogError | ServerUnavailable:
         self._last_ns.pop(at, None)
+        is_refused = isinstance(error, _REFUSALS)
         if self._producer is producer:
             self._producer = None
-            await _give_up(producer)
+            await _give_up(producer, _FLUSH_S if is_refused else 0)
         place, name = f"{at.topic}/{at.partition}", type(error).__name__
-        if isinstance(error, _REFUSALS):
+        if is_refused:
             return LogError(f"{place} takes no such record: {name}")
-        reason = f"no answer from {place} in {self._timeout_s:g} s, and records may have landed"
-        if not isinstance(error, TimeoutError):
-            reason = f"{name} from {place}, and records may have landed"
+        told = f"no answer in {self._timeout_s:g} s" if isinstance(error, TimeoutError) else name
+        reason = f"{told} while appending to {place}: records may have landed"
         return AppendUnknown(PART, reason, "read the partition to know")
 
     async def _started(self) -> AIOKafkaProducer:
@@ -129,19 +130,23 @@ class Writing:
         """Send what is waiting, within seconds, and disconnect."""
         producer, self._producer = self._producer, None
         if producer is not None:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(producer.flush(), _FLUSH_S)
-            await _give_up(producer)
+            await _give_up(producer, _FLUSH_S)
 
 
-async def _give_up(producer: AIOKafkaProducer) -> None:
-    """Disconnect, with whatever was not sent yet: an idempotent producer tries for ever."""
-    # aiokafka has no public way to drop a batch, and stop() waits until each one is sent.
+async def _give_up(producer: AIOKafkaProducer, patience_s: float) -> None:
+    """Disconnect, and drop what could not be sent by then: an idempotent producer tries for ever.
+
+    aiokafka's own stop() waits until every batch is sent, so its sender is ended here.
+    """
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(producer.flush(), patience_s)
     sender = producer._sender.sender_task  # noqa: SLF001
     sender.cancel()
-    await asyncio.wait([sender], timeout=_FLUSH_S)
-    producer._message_accumulator.fail_all(errors.ProducerClosed())  # noqa: SLF001
-    await producer.stop()
+    await producer.client.close()
+    while not sender.done():
+        sender.cancel()
+        await asyncio.wait([sender], timeout=_CANCEL_S)
+    producer._closed = True  # noqa: SLF001
 
 
 def _pack(

@@ -102,11 +102,26 @@ class Past:
         ]
         return sorted(rows, key=lambda row: tuple(getattr(row, name) for name in table.key))
 
+    def accounts_with_movements(self, accounts: Sequence[str] | None) -> list[str]:
+        """Return the accounts, of those given or of all, in which units moved without a deal."""
+        condition = sql.SQL("") if accounts is None else sql.SQL(" WHERE account = ANY(%s)")
+        rows = self._models.connection.execute(
+            sql.SQL("SELECT DISTINCT account FROM movements{}").format(condition),
+            () if accounts is None else (list(accounts),),
+        ).fetchall()
+        return [account for (account,) in rows]
+
     def end_of(self, topic: Topic, stream: str, known_at: KnownAt | None) -> int:
         """Return the offset at which what is known of a stream's partition ends."""
-        partition = partition_of(stream, self._source.partitions)
-        head = self._source.heads(topic)[partition]
-        return head if known_at is None else known_at.end(topic, partition, head)
+        return self.ends_of(topic, [stream], known_at)[0]
+
+    def ends_of(self, topic: Topic, streams: Sequence[str], known_at: KnownAt | None) -> list[int]:
+        """Return, for each stream, the offset at which what is known of its partition ends."""
+        heads = self._source.heads(topic)
+        partitions = [partition_of(stream, self._source.partitions) for stream in streams]
+        if known_at is None:
+            return [heads[partition] for partition in partitions]
+        return [known_at.end(topic, partition, heads[partition]) for partition in partitions]
 
     def _projection_of(self, table: Table) -> Projection:
         return next(one for one in self._models.projections if table in one.tables)

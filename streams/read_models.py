@@ -4,11 +4,10 @@ Rows, checkpoint, term and the heads of the streams are written in one transacti
 checkpoint's expected value. Postgres is the authority on what has been processed.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import Any, Final, get_args, get_origin, get_type_hints
+from typing import Any, Final, get_type_hints
 
-import msgspec
 import psycopg
 from msgspec import Struct
 from psycopg import sql
@@ -19,6 +18,7 @@ from infra.postgres import Connection
 from projections.rows import Changed, Projection, Table, Wanted
 from schemas.validity import Head, PartitionState
 from streams.log import LogError
+from streams.row_text import copy_text
 
 _OWNER: Final = "read_models"
 _SQL: Final = """
@@ -48,6 +48,7 @@ CREATE TABLE projection_heads (
 """
 _MIGRATIONS: Final = (Migration(1, "read_models", _SQL),)
 _SCAN_ROWS: Final = 5000
+_COPIED_ROWS: Final = 1000
 _LOCK: Final = "daybook/projecting/"
 
 
@@ -283,9 +284,7 @@ class ReadModels:
         if changed.deletes:
             self._delete(table, changed.deletes)
         if changed.inserts:
-            postgres.copy_rows(
-                self.connection, table.name, table.columns, stored(table, changed.inserts)
-            )
+            self._copy(table, table.name, changed.inserts)
         if changed.upserts:
             self._upsert(table, changed.upserts)
 
@@ -299,6 +298,14 @@ class ReadModels:
         )
         self.connection.execute(query, [list(column) for column in zip(*keys, strict=True)])
 
+    def _copy(self, table: Table, into: str, rows: list[Any]) -> None:
+        statement = sql.SQL("COPY {} ({}) FROM STDIN").format(
+            sql.Identifier(into), _listed(table.columns)
+        )
+        with self.connection.cursor() as cursor, cursor.copy(statement) as copy:
+            for start in range(0, len(rows), _COPIED_ROWS):
+                copy.write(copy_text(table, rows[start : start + _COPIED_ROWS]))
+
     def _upsert(self, table: Table, rows: list[Any]) -> None:
         staging = f"staging_{table.name}"
         self.connection.execute(
@@ -306,7 +313,7 @@ class ReadModels:
                 sql.Identifier(staging), sql.Identifier(table.name)
             )
         )
-        postgres.copy_rows(self.connection, staging, table.columns, stored(table, rows))
+        self._copy(table, staging, rows)
         others = [name for name in table.columns if name not in table.key]
         self.connection.execute(
             sql.SQL(
@@ -325,65 +332,12 @@ class ReadModels:
         self.connection.execute(sql.SQL("TRUNCATE {}").format(sql.Identifier("pg_temp", staging)))
 
 
-def stored(table: Table, rows: Iterable[Any]) -> Iterable[Sequence[Any]]:
-    """Return rows as COPY takes them in text: lists and JSON as the text that Postgres reads."""
-    writers = _writers(table)
-    astuple = msgspec.structs.astuple
-    if not writers:
-        return map(astuple, rows)
-    return (_written(list(astuple(row)), writers) for row in rows)
-
-
-def _written(values: list[Any], writers: tuple[tuple[int, Callable[[Any], str]], ...]) -> list[Any]:
-    for index, write in writers:
-        value = values[index]
-        if value is not None:
-            values[index] = write(value)
-    return values
-
-
-@cache
-def _writers(table: Table) -> tuple[tuple[int, Callable[[Any], str]], ...]:
-    """Return, for the columns that are not plain values, how they are written as text."""
-    types = get_type_hints(table.row)
-    writers: list[tuple[int, Callable[[Any], str]]] = []
-    for index, name in enumerate(table.columns):
-        if _is_json(types[name]):
-            writers.append((index, _json_text))
-        elif types[name] == list[str]:
-            writers.append((index, _array_text))
-    return tuple(writers)
-
-
-def _json_text(value: Any) -> str:
-    return msgspec.json.encode(value).decode()
-
-
-def _array_text(texts: list[str]) -> str:
-    """Return a list of texts as Postgres writes an array of them."""
-    if not texts:
-        return "{}"
-    quoted = (text.replace("\\", "\\\\").replace('"', '\\"') for text in texts)
-    return '{"' + '","'.join(quoted) + '"}'
-
-
 @cache
 def _arrays(table: Table, columns: tuple[str, ...]) -> sql.Composed:
     """Return placeholders for arrays of the values of some columns, each with its type."""
     types = get_type_hints(table.row)
     return sql.SQL(", ").join(
         sql.SQL("%s::bigint[]" if types[name] is int else "%s::text[]") for name in columns
-    )
-
-
-def _is_json(annotation: Any) -> bool:
-    """Tell whether a column of this type holds JSON: dicts, and lists of other than text."""
-    options = get_args(annotation) or (annotation,)
-    if get_origin(annotation) in (list, dict):
-        options = (annotation,)
-    return any(
-        get_origin(option) is dict or (get_origin(option) is list and get_args(option) != (str,))
-        for option in options
     )
 
 

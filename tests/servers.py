@@ -17,8 +17,10 @@ from infra.servers import kafka
 from infra.servers.native import look_at_servers, start_servers, stop_servers
 from infra.servers.server import ProgramsMissing
 
-POSTGRES_IMAGE = "timescale/timescaledb:2.17.2-pg17"
-KAFKA_IMAGE = "apache/kafka:4.3.0"
+# Brokers of tests live for seconds: Java's second compiler would cost more than it brings.
+KAFKA_OPTS = "-XX:TieredStopAtLevel=1"
+POSTGRES_IMAGE = "timescale/timescaledb:2.21.0-pg17"
+KAFKA_IMAGE = "confluentinc/cp-kafka:7.9.0"
 REDIS_IMAGE = "redis:7.4-alpine"
 
 
@@ -39,11 +41,10 @@ def native(part: str, home: Path, kept: Path) -> Iterator[str]:
         if part == "kafka":
             lend_jars(home, kept)
         start_servers(home, parts=[part], say=lambda _: None)
-    except ProgramsMissing as error:
-        pytest.skip(str(error))
-    try:
         (url,) = look_at_servers(home).urls.values()
         yield url
+    except ProgramsMissing as error:
+        pytest.skip(str(error))
     finally:
         stop_servers(home, say=lambda _: None)
 
@@ -53,10 +54,10 @@ def lend_jars(home: Path, kept: Path) -> None:
     if shutil.which("mvn") is None and not kafka.jars_folder(kept).exists():
         return
     kafka.fetch_jars(kept)
+    os.environ.setdefault("KAFKA_OPTS", KAFKA_OPTS)
     servers = home / "servers"
     servers.mkdir(mode=0o700)
     shutil.copytree(kafka.jars_folder(kept), kafka.jars_folder(servers))
-    kafka.jars_folder(servers).chmod(0o755)
 
 
 @contextlib.contextmanager
@@ -76,15 +77,18 @@ def server(
 
 def kafka_container() -> Iterator[str]:
     """A broker in a container, as HOST:PORT."""
-    from testcontainers.kafka import KafkaContainer
+    from testcontainers.community.kafka import KafkaContainer
 
-    with KafkaContainer(KAFKA_IMAGE).with_kraft() as container:
+    wanted = KafkaContainer(KAFKA_IMAGE).with_kraft()
+    wanted.with_env("KAFKA_AUTO_CREATE_TOPICS_ENABLE", "false")
+    wanted.with_env("KAFKA_GROUP_MIN_SESSION_TIMEOUT_MS", "1000")
+    with wanted as container:
         yield container.get_bootstrap_server()
 
 
 def redis_container() -> Iterator[str]:
     """Redis in a container, as a URL."""
-    from testcontainers.redis import RedisContainer
+    from testcontainers.community.redis import RedisContainer
 
     with RedisContainer(REDIS_IMAGE) as container:
         host, port = container.get_container_host_ip(), container.get_exposed_port(6379)
@@ -93,7 +97,7 @@ def redis_container() -> Iterator[str]:
 
 def postgres_container() -> Iterator[str]:
     """PostgreSQL with TimescaleDB in a container, as a URL."""
-    from testcontainers.postgres import PostgresContainer
+    from testcontainers.community.postgres import PostgresContainer
 
     with PostgresContainer(POSTGRES_IMAGE, driver=None) as container:
         yield container.get_connection_url()

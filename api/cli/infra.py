@@ -86,10 +86,12 @@ def _in_containers(home: Path, *, native: bool, docker: bool) -> bool:
     began_in_containers = were_chosen(home)
     began_native = load_choices(home / "servers") is not None
     if docker and began_native:
-        raise SettingsError("--docker", str(home), "a home whose servers are not native already")
+        raise SettingsError(
+            "--docker", str(home), "another home: the servers of this one are native"
+        )
     if native and began_in_containers:
         raise SettingsError(
-            "--native", str(home), "a home whose servers are not containers already"
+            "--native", str(home), "another home: the servers of this one are containers"
         )
     if began_native or native:
         return False

@@ -5,6 +5,7 @@ whatever was recorded before is a duplicate.
 """
 
 import hashlib
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -118,7 +119,8 @@ def import_file(
             counter.run(lines)
         return counter.counts
     counter.run(lines)
-    if counter.counts.accepted:
+    # One that was killed may have recorded facts and not come to this.
+    if counter.counts.accepted or counter.counts.duplicate:
         keep_file(parts, path, digest)
     return counter.counts
 
@@ -175,7 +177,7 @@ class _Counter:
             counts.rejected += 1
             self._tell(fact.line, answer.field, answer.value, f"{answer.reason} (strict)")
             return
-        if answer.reason == "conflict" and _fact_id(fact) == _LISTED_ALREADY:
+        if answer.reason == "conflict" and _fact_id(fact)[1] == _LISTED_ALREADY:
             counts.listed += 1
             return
         counts.read += 1
@@ -191,19 +193,21 @@ class _Counter:
                 counts.refused += 1
                 numbers = ", ".join(f"{name} {value}" for name, value in answer.numbers.items())
                 reason = f"{answer.reason or 'refused'}{f' ({numbers})' if numbers else ''}"
-                self._tell(fact.line, "", _fact_id(fact), reason)
+                self._tell(fact.line, *_fact_id(fact), reason)
             case "lacking":
                 counts.rejected += 1
-                self._tell(fact.line, "", _fact_id(fact), answer.detail or answer.reason or "")
+                self._tell(fact.line, *_fact_id(fact), answer.detail or answer.reason or "")
 
     def _tell(self, line: int, field: str, value: str, reason: str) -> None:
         self._report(Trouble(self._path, line, field, value, reason))
 
 
-def _fact_id(fact: Fact) -> str:
+def _fact_id(fact: Fact) -> tuple[str, str]:
+    """Return the field that names a fact, and its id."""
     command = fact.request.command
     names = ("deal_id", "cash_id", "movement_id", "order_id", "fee_id", "action_id")
-    return next((getattr(command, name) for name in names if hasattr(command, name)), "")
+    told = ((name, getattr(command, name)) for name in names if hasattr(command, name))
+    return next(told, ("", fact.request.key))
 
 
 def digest_of(path: str) -> str:
@@ -224,6 +228,6 @@ def keep_file(parts: Parts, path: str, digest: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     kept = folder / digest
     if not kept.exists():
-        partial = kept.with_suffix(".partial")
+        partial = kept.with_suffix(f".{os.getpid()}.partial")
         shutil.copyfile(Path(path), partial)
-        partial.rename(kept)
+        partial.replace(kept)

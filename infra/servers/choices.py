@@ -11,7 +11,8 @@ from typing import Final
 
 import msgspec
 
-from infra.errors import SettingsError
+from infra import cluster
+from infra.errors import ServerUnavailable, SettingsError
 from infra.servers.ownership import write_owned
 
 BROKERS_ALLOWED: Final = (1, 3)
@@ -31,11 +32,17 @@ class Choices(msgspec.Struct, frozen=True):
 
 
 def load_choices(servers: Path) -> Choices | None:
-    """Return what was chosen for the servers in this folder, None where nothing was yet."""
+    """Return what was chosen for the servers in this folder, None where nothing was yet.
+
+    Raises ServerUnavailable where it cannot be read, SettingsError where it is spoilt.
+    """
     try:
         return msgspec.json.decode((servers / _FILE_NAME).read_bytes(), type=Choices)
     except FileNotFoundError:
         return None
+    except OSError as error:
+        reason = f"{error.filename}: {error.strerror}"
+        raise ServerUnavailable("the servers' folder", reason, cluster.HINT_HOME) from error
     except msgspec.DecodeError as error:
         path = str(servers / _FILE_NAME)
         raise SettingsError("the choices of the servers", path, f"as written: {error}") from error

@@ -51,10 +51,16 @@ def start_containers(home: Path, *, say: Say) -> None:
     folder = _folder(home)
     cluster.make_folder(folder.parent)
     make_owned(folder)
-    choices = load_choices(folder) or with_ports(new_choices(1), _SERVICES.values())
-    store_choices(folder, choices)
+    kept = load_choices(folder)
+    choices = kept or with_ports(new_choices(1), _SERVICES.values())
     say("starting containers")
-    _compose(home, choices, ["up", "--detach", "--wait", *_SERVICES])
+    try:
+        _compose(home, choices, ["up", "--detach", "--wait", *_SERVICES])
+    except ServerUnavailable:
+        if kept is None:  # nothing was begun: the next try may choose anew, or go native
+            _compose(home, choices, ["down", "--volumes"])
+        raise
+    store_choices(folder, choices)
 
 
 def stop_containers(home: Path, *, say: Say) -> None:
@@ -108,8 +114,9 @@ def _compose(home: Path, choices: Choices, words: Sequence[str]) -> str:
         "DAYBOOK_KAFKA_CLUSTER_ID": choices.cluster_id,
         **{f"DAYBOOK_{name.upper()}_PORT": str(port) for name, port in choices.ports.items()},
     }
+    command = ["docker", "compose", "--file", str(_FILE), "--project-name", project, *words]
     done = subprocess.run(
-        ["docker", "compose", "--file", str(_FILE), "--project-name", project, *words],
+        command,
         env={**os.environ, **told},
         capture_output=True,
         text=True,

@@ -7,6 +7,7 @@ that no name of a home can be taken for a separator of Java's or Kafka's.
 import hashlib
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -26,6 +27,7 @@ PART: Final = "Kafka"
 _SOURCES: Final = Path(__file__).resolve().parents[1] / "kafka"
 _JAVA_MAJOR: Final = 17
 _HEAP: Final = ("-Xms128m", "-Xmx512m")
+_SHORT_RUN: Final = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx128m")
 _PROBE_TIMEOUT_S: Final = 2.0
 # Never more than a broker of this size has use for; every partition costs open files.
 _INTERNAL_PARTITIONS: Final = 4
@@ -69,7 +71,7 @@ class KafkaBroker(msgspec.Struct, frozen=True):
         write_owned(self.folder / "server.properties", lines.encode())
         if (self.folder / "data" / "meta.properties").exists():
             return
-        words = ["kafka.tools.StorageTool", "format", "--ignore-formatted"]
+        words = [*_SHORT_RUN, "kafka.tools.StorageTool", "format", "--ignore-formatted"]
         words += ["--cluster-id", self.cluster_id, "--config", "server.properties"]
         with run_as_owner([*self._java(), *words], self.folder, pass_fds=(lock,)) as formatting:
             said, _ = formatting.communicate()
@@ -78,8 +80,12 @@ class KafkaBroker(msgspec.Struct, frozen=True):
             raise ServerUnavailable(PART, reason, f"see {self.folder}")
 
     def command(self) -> Sequence[str]:
-        """Return the command that runs it in the foreground, from its folder."""
-        return [*self._java(), "kafka.Kafka", "server.properties"]
+        """Return the command that runs it in the foreground, from its folder.
+
+        Java gets what KAFKA_OPTS says last, as from Kafka's own scripts.
+        """
+        told = shlex.split(os.environ.get("KAFKA_OPTS", ""))
+        return [*self._java(), *_HEAP, *told, "kafka.Kafka", "server.properties"]
 
     def complaint(self) -> str | None:
         """Ask it for its cluster; well is a broker that lists itself and all others."""
@@ -101,7 +107,7 @@ class KafkaBroker(msgspec.Struct, frozen=True):
     def _java(self) -> list[str]:
         jars = f"../{self._jars.name}"
         # The folder itself is for log4j2.xml, which the broker looks for on its class path.
-        return [_java_program() or "java", *_HEAP, "-cp", f"{jars}:{jars}/*"]
+        return [_java_program() or "java", "-cp", f"{jars}:{jars}/*"]
 
     def _settings(self) -> dict[str, str | int]:
         brokers = len(self.ports)
@@ -159,8 +165,10 @@ def fetch_jars(servers: Path) -> None:
             reason = f"Maven could not bring its jars: {_end_of(done.stdout + done.stderr)}"
             raise ProgramsMissing(PART, reason, "see that repo.maven.apache.org can be reached")
         shutil.copyfile(_SOURCES / "log4j2.xml", scratch / "log4j2.xml")
+        scratch.chmod(0o755)  # it is nobody's secret, and homes may share it
         give_tree(scratch)
-        scratch.rename(folder)
+        if not folder.exists():
+            scratch.rename(folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

@@ -83,11 +83,9 @@ def start_servers(
             if not jars_folder(folder).exists():
                 say("fetching Kafka (43 MB) by Maven")
             fetch_jars(folder)
-        for server in down:
-            say(f"starting {server.name} on 127.0.0.1:{server.port}")
         with ThreadPoolExecutor() as pool:
-            list(pool.map(_start, down))
-        _wait_until_serving(servers)
+            list(pool.map(lambda server: _start(server, say), down))
+        _wait_until_serving(servers, down, say)
 
 
 def stop_servers(home: Path, *, say: Say) -> None:
@@ -103,10 +101,10 @@ def stop_servers(home: Path, *, say: Say) -> None:
 def look_at_servers(home: Path) -> Look:
     """Ask every server that was started and not stopped how it is; waits for no other command."""
     folder = home.resolve() / "servers"
-    choices = load_choices(folder)
-    servers = () if choices is None else _servers(folder, choices, PARTS)
-    started = [server for server in servers if processes.recorded(server.folder) is not None]
-    with ThreadPoolExecutor() as pool:
+    with _reporting(folder), ThreadPoolExecutor() as pool:
+        choices = load_choices(folder)
+        servers = () if choices is None else _servers(folder, choices, PARTS)
+        started = [server for server in servers if processes.recorded(server.folder) is not None]
         return Look(tuple(pool.map(_health, started)), _urls(started))
 
 
@@ -114,7 +112,7 @@ def _health(server: Server) -> Health:
     process = processes.running(server.folder)
     if process is None:
         words = processes.last_words(server.folder)
-        return Health(server.name, server.port, None, f"it has died; its last words: {words}")
+        return Health(server.name, server.port, None, f"it has died: {words}")
     return Health(server.name, server.port, process.pid, server.complaint())
 
 
@@ -181,7 +179,8 @@ def _settle_ports(folder: Path, choices: Choices, parts: Sequence[str], say: Say
 _BROKER_PORTS: Final = ("", "-controller")
 
 
-def _start(server: Server) -> None:
+def _start(server: Server, say: Say) -> None:
+    say(f"starting {server.name} on 127.0.0.1:{server.port}")
     make_owned(server.folder)
     try:
         with processes.held(server.folder) as lock:
@@ -191,15 +190,20 @@ def _start(server: Server) -> None:
         raise ServerUnavailable(server.name, str(error), f"see {server.folder}") from error
 
 
-def _wait_until_serving(servers: Sequence[Server]) -> None:
+def _wait_until_serving(servers: Sequence[Server], started: Sequence[Server], say: Say) -> None:
+    """Wait for all; one that ran before and dies meanwhile is started, but nobody twice."""
     deadline = time.monotonic() + _START_TIMEOUT_S
+    names = {server.name for server in started}
     for server in servers:
+        log = server.folder / processes.LOG_NAME
         while (complaint := server.complaint()) is not None:
-            log = server.folder / processes.LOG_NAME
             if processes.running(server.folder) is None:
-                words = processes.last_words(server.folder)
-                raise ServerUnavailable(server.name, f"it ended: {words}", f"see {log}")
-            if time.monotonic() > deadline:
+                if server.name in names:
+                    words = processes.last_words(server.folder)
+                    raise ServerUnavailable(server.name, f"it ended: {words}", f"see {log}")
+                names.add(server.name)
+                _start(server, say)
+            elif time.monotonic() > deadline:
                 raise ServerUnavailable(server.name, complaint, f"see {log}")
             time.sleep(_POLL_S)
 
@@ -221,14 +225,20 @@ def _stop(servers: Sequence[Server], say: Say) -> None:
 def _alone(home: Path) -> Iterator[Path]:
     """Make the folder of the servers and keep other commands out of it; yields the folder."""
     folder = home.resolve() / "servers"
-    try:
+    with _reporting(folder):
         cluster.make_folder(folder)
         lock = open_owned(folder / "commands.lock", os.O_RDWR)
-    except OSError as error:
-        reason = f"{error.filename or folder}: {error.strerror}"
-        raise ServerUnavailable("the servers' folder", reason, cluster.HINT_HOME) from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield folder
+        finally:
+            os.close(lock)
+
+
+@contextlib.contextmanager
+def _reporting(folder: Path) -> Iterator[None]:
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield folder
-    finally:
-        os.close(lock)
+        yield
+    except OSError as error:
+        reason = f"{error.filename or folder}: {error.strerror or error}"
+        raise ServerUnavailable("the servers' folder", reason, cluster.HINT_HOME) from error

@@ -22,11 +22,14 @@ from infra.cluster import open_owned
 from infra.servers.ownership import run_as_owner, write_owned
 
 LOG_NAME: Final = "server.log"
-_RECORD: Final = "process.json"
+_RECORD_NAME: Final = "process.json"
 _LOCK: Final = "running.lock"
 _LOG_MAX_BYTES: Final = 4 << 20
 _POLL_S: Final = 0.01
 _LINGER_S: Final = 15.0
+# How Java, PostgreSQL and Redis begin what they say of a failure.
+_ALARMING: Final = ("FATAL", "PANIC", " ERROR ", "Exception", "Error:", "# Failed", "# Fatal")
+_WORDS_MAX: Final = 240
 
 # The server is the child of a shell that ends at once, so that whoever starts it is not left with
 # a dead child. It waits for a line, and ends by itself where its starter dies before sending one.
@@ -40,6 +43,13 @@ class Process(msgspec.Struct, frozen=True):
     started: str
 
 
+class _Record(msgspec.Struct, frozen=True):
+    """A process that was started, and how long its folder's log was then, in bytes."""
+
+    process: Process
+    log_start: int
+
+
 def identified(pid: int) -> Process | None:
     """Return the process that has this number now, None where there is none or it has ended."""
     started = _started_linux(pid) if sys.platform == "linux" else _started_by_ps(pid)
@@ -48,10 +58,8 @@ def identified(pid: int) -> Process | None:
 
 def recorded(folder: Path) -> Process | None:
     """Return the process last started in a folder and not stopped since; it may have died."""
-    try:
-        return msgspec.json.decode((folder / _RECORD).read_bytes(), type=Process)
-    except FileNotFoundError:
-        return None
+    record = _recorded(folder)
+    return None if record is None else record.process
 
 
 def running(folder: Path) -> Process | None:
@@ -87,6 +95,7 @@ def launch(command: Sequence[str], folder: Path, lock: int) -> Process:
     log = folder / LOG_NAME
     if log.exists() and log.stat().st_size > _LOG_MAX_BYTES:
         log.replace(log.with_suffix(".log.1"))
+    log_start = log.stat().st_size if log.exists() else 0
     with os.fdopen(open_owned(log, os.O_WRONLY | os.O_APPEND), "ab") as output:
         shell = run_as_owner(
             ["/bin/sh", "-c", _SHELL, "sh", *command],
@@ -102,7 +111,7 @@ def launch(command: Sequence[str], folder: Path, lock: int) -> Process:
         process = identified(int(shell.stdout.readline()))
         if process is None:
             raise ChildProcessError(f"{command[0]} could not be started")
-        write_owned(folder / _RECORD, msgspec.json.encode(process))
+        write_owned(folder / _RECORD_NAME, msgspec.json.encode(_Record(process, log_start)))
         shell.stdin.write(b"go\n")
     return process
 
@@ -117,21 +126,18 @@ def stop(folder: Path, stop_signal: signal.Signals, patience_s: float) -> bool:
     if process is not None and not _ends(process, stop_signal, patience_s):
         killed = True
         _ends(process, signal.SIGKILL, _LINGER_S)
-    (folder / _RECORD).unlink(missing_ok=True)
+    (folder / _RECORD_NAME).unlink(missing_ok=True)
     return killed
 
 
-def last_words(folder: Path, start: int = 0) -> str:
-    """Return on one line the end of what a folder's server has said since `start` (bytes)."""
-    with contextlib.suppress(FileNotFoundError), (folder / LOG_NAME).open("rb") as log:
-        log.seek(start)
-        lines = [line.strip() for line in log.read().decode("utf-8", "replace").splitlines()]
-        wrong = [line for line in lines if any(word in line for word in _ALARMING)]
-        return " | ".join((wrong or [line for line in lines if line])[-3:]) or "it said nothing"
-    return "it said nothing"
-
-
-_ALARMING: Final = ("FATAL", "PANIC", "ERROR", "Exception", "# ")
+def last_words(folder: Path) -> str:
+    """Return on one line what the process last started in a folder has said of its trouble."""
+    record = _recorded(folder)
+    with (folder / LOG_NAME).open("rb") as log:
+        log.seek(0 if record is None else record.log_start)
+        lines = log.read().decode("utf-8", "replace").splitlines()
+    wrong = [line.strip() for line in lines if any(word in line for word in _ALARMING)]
+    return " | ".join(line[:_WORDS_MAX] for line in wrong[-2:]) or "it said nothing of it"
 
 
 def _ends(process: Process, with_signal: signal.Signals, patience_s: float) -> bool:
@@ -143,6 +149,13 @@ def _ends(process: Process, with_signal: signal.Signals, patience_s: float) -> b
             return False
         time.sleep(_POLL_S)
     return True
+
+
+def _recorded(folder: Path) -> _Record | None:
+    try:
+        return msgspec.json.decode((folder / _RECORD_NAME).read_bytes(), type=_Record)
+    except FileNotFoundError:
+        return None
 
 
 def _taken(lock: int) -> bool:

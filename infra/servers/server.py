@@ -24,10 +24,10 @@ class ProgramsMissing(ServerUnavailable):
     @classmethod
     def of(cls, lacks: Sequence[Lack]) -> "ProgramsMissing":
         """Say all that is lacking at once, and how to get it."""
-        parts = " and ".join(dict.fromkeys(lack.part for lack in lacks))
+        named = " and ".join(dict.fromkeys(lack.part for lack in lacks))
         reasons = "; ".join(dict.fromkeys(lack.reason for lack in lacks))
         packages = " ".join(dict.fromkeys(lack.package for lack in lacks))
-        return cls(parts, reasons, f"apt-get install {packages}")
+        return cls(f"what {named} needs", reasons, f"apt-get install {packages}")
 
 
 class Server(Protocol):

@@ -223,16 +223,16 @@ def _leg_rows(one: Stamped, removed: list[CashLegRow]) -> list[CashLegRow]:
         business_date, event_time_ns = removed[0].business_date, removed[0].event_time_ns
     return [
         CashLegRow(
-            account=one.key,
-            source=source,
-            source_id=source_id,
-            leg=f"{prefix}{number}",
-            currency=leg.currency,
-            amount=leg.amount,
-            business_date=business_date or one.event_time[:10],
-            settlement_date=leg.settlement_date,
-            event_time_ns=event_time_ns,
-            changed_offset=one.offset,
+            one.key,
+            source,
+            source_id,
+            f"{prefix}{number}",
+            leg.currency,
+            leg.amount,
+            business_date or one.event_time[:10],
+            leg.settlement_date,
+            event_time_ns,
+            one.offset,
         )
         for number, leg in enumerate(legs, 1)
     ]

@@ -1,8 +1,20 @@
-"""Positions and lots folded from rows of deals and movements, for a past or another method."""
+"""Positions and lots as of a past time, or by another method, from rows of deals and movements.
+
+Where an account's lots are taken first in first out, no deal names any and no units have moved
+without a deal, what is open are the last units bought (or sold), as `prefix_sums` proves. So the
+server adds up the deals, and only the youngest have to be looked at. All else is folded.
+"""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any, Final
 
+from msgspec import Struct
+from psycopg import Connection, sql
+
+from domain import money
+from domain.money import COST_SCALE, QUANTITY_SCALE, from_scaled, to_scaled
 from projections.positions.book import PositionBook
 from projections.positions.facts import Fact, PositionKey
 from projections.positions.lots import Method
@@ -15,6 +27,117 @@ from projections.positions.tables import (
     MovementRow,
     PositionRow,
 )
+
+_SUMS: Final = sql.SQL("""
+SELECT d.*, coalesce(m.method, 'fifo'),
+    EXISTS (SELECT FROM deals WHERE deals.account = d.account AND details ? 'lots')
+FROM (
+    SELECT account, instrument, currency, sum(units), sum(worth), sum(expensed),
+        (array_agg(multiplier {youngest}))[1], (array_agg(price_unit {youngest}))[1],
+        array_agg(units {youngest}), array_agg(worth {youngest})
+    FROM (
+        SELECT account, instrument, currency, event_time_ns, sequence, seq, multiplier, price_unit,
+            CASE side WHEN 'buy' THEN quantity ELSE -quantity END AS units,
+            CASE side WHEN 'buy' THEN cost ELSE -cost END
+                + CASE WHEN capitalise_fees THEN fees ELSE 0 END AS worth,
+            CASE WHEN capitalise_fees THEN 0 ELSE fees END AS expensed
+        FROM deals WHERE status <> 'busted' AND kind <> 'fx' AND {happened}
+    ) AS deal
+    GROUP BY account, instrument, currency
+) AS d LEFT JOIN lot_methods AS m USING (account)
+ORDER BY account, instrument, currency
+""")
+_YOUNGEST: Final = sql.SQL("ORDER BY event_time_ns DESC, sequence DESC, seq DESC")
+
+
+class PastPosition(Struct, frozen=True):
+    """A position as it was; the fields are those of PositionRow."""
+
+    account: str
+    instrument: str
+    currency: str
+    quantity: Decimal
+    cost_basis: Decimal
+    average_cost: Decimal | None
+    realised_pnl: Decimal
+    fees: Decimal
+    multiplier: Decimal
+    price_unit: Decimal
+    flags: list[str] = []
+
+
+def summed_positions(
+    connection: Connection[tuple[Any, ...]],
+    happened: sql.Composable,
+    values: Sequence[Any],
+    method: Method | None = None,
+) -> tuple[list[PastPosition], set[str]]:
+    """Return the positions that sums alone decide, by key, and the accounts that must be folded.
+
+    `happened` is the condition on deals that count, `values` are its parameters.
+    """
+    query = _SUMS.format(youngest=_YOUNGEST, happened=happened)
+    with connection.cursor(binary=True) as cursor:
+        rows = cursor.execute(query, values).fetchall()
+    found: list[PastPosition] = []
+    unfit: set[str] = set()
+    for *told, own_method, names_lots in rows:
+        takes_oldest = (method or own_method) in (Method.FIFO, Method.SPECIFIC)
+        position = _summed(*told) if takes_oldest and not names_lots else None
+        if position is None:
+            unfit.add(told[0])
+        else:
+            found.append(position)
+    return [position for position in found if position.account not in unfit], unfit
+
+
+def _summed(
+    account: str,
+    instrument: str,
+    currency: str,
+    quantity: Decimal,
+    paid: Decimal,
+    fees: Decimal,
+    multiplier: Decimal,
+    price_unit: Decimal,
+    units: list[Decimal],
+    worth: list[Decimal],
+) -> PastPosition | None:
+    """Return a position by its sums and its deals, youngest first; None where a cost is rounded."""
+    open36 = _open_cost36(to_scaled(quantity, QUANTITY_SCALE), units, worth)
+    if open36 is None:
+        return None
+    held = from_scaled(to_scaled(quantity, QUANTITY_SCALE), QUANTITY_SCALE)
+    cost_basis = from_scaled(open36, COST_SCALE)
+    return PastPosition(
+        account=account,
+        instrument=instrument,
+        currency=currency,
+        quantity=held,
+        cost_basis=cost_basis,
+        average_cost=money.average(cost_basis, held) if held else None,
+        realised_pnl=from_scaled(open36 - to_scaled(paid, COST_SCALE), COST_SCALE),
+        fees=from_scaled(to_scaled(fees, COST_SCALE), COST_SCALE),
+        multiplier=multiplier,
+        price_unit=price_unit,
+    )
+
+
+def _open_cost36(left: int, units: list[Decimal], worth: list[Decimal]) -> int | None:
+    """Return what the last `left` units of the open side cost; None where that is not whole."""
+    cost36 = 0
+    is_long = left > 0
+    for size, price in zip(units, worth, strict=True):
+        if not left:
+            break
+        if (size > 0) is not is_long:
+            continue
+        whole, whole36 = to_scaled(size, QUANTITY_SCALE), to_scaled(price, COST_SCALE)
+        if abs(whole) > abs(left):
+            return None if whole36 % whole else cost36 + whole36 // whole * left
+        cost36 += whole36
+        left -= whole
+    return cost36
 
 
 def positions_of(

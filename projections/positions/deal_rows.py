@@ -50,33 +50,34 @@ def deal_row(one: Stamped, event: DealRecorded, before: DealRow | None, status: 
 
     A corrected deal keeps its place among equal times: the seq of the chain's first deal.
     """
-    terms = event.terms
+    terms, fees = event.terms, event.fees
+    # By position: there are many deals, and naming 25 fields doubles what one costs.
     return DealRow(
-        account=one.key,
-        deal_id=event.chain_id if isinstance(event, DealCorrected) else event.deal_id,
-        order_id=event.order_id,
-        instrument=event.instrument,
-        currency=event.currency,
-        side=event.side,
-        quantity=event.quantity,
-        price=event.price,
-        cost=event.cost,
-        net=_cash_in(event.currency, event.legs),
-        fees=_fees(event),
-        capitalise_fees=event.capitalise_fees,
-        kind=terms.kind,
-        multiplier=terms.multiplier,
-        price_unit=terms.price_unit,
-        status=status,
-        event_time_ns=time_ns(one.event_time),
-        sequence=event.sequence,
-        seq=before.seq if before else one.seq,
-        trade_date=event.trade_date or one.event_time[:10],
-        settlement_date=event.settlement_date,
-        recorded_time_ns=time_ns(one.recorded_time),
-        flags=_joined(before, one.flags),
-        details=_details(event, before),
-        changed_offset=one.offset,
+        one.key,
+        event.chain_id if isinstance(event, DealCorrected) else event.deal_id,
+        event.order_id,
+        event.instrument,
+        event.currency,
+        event.side,
+        event.quantity,
+        event.price,
+        event.cost,
+        _cash_in(event.currency, event.legs),
+        _fees(event) if fees else money.ZERO,
+        event.capitalise_fees,
+        terms.kind,
+        terms.multiplier,
+        terms.price_unit,
+        status,
+        time_ns(one.event_time),
+        event.sequence,
+        before.seq if before else one.seq,
+        event.trade_date or one.event_time[:10],
+        event.settlement_date,
+        time_ns(one.recorded_time),
+        _joined(before, one.flags),
+        _details(event, before),
+        one.offset,
     )
 
 
@@ -87,8 +88,6 @@ def _cash_in(currency: str, legs: tuple[CashLeg, ...]) -> Decimal:
 
 
 def _fees(event: DealRecorded) -> Decimal:
-    if not event.fees:
-        return money.ZERO
     return money.add(fee.amount for fee in event.fees if fee.currency == event.currency)
 
 

@@ -38,6 +38,7 @@ from projections.rows import Changed, Projection, Rows, Table, Wanted
 _METHODS: Final[frozenset[type[events.Event]]] = frozenset(
     (events.AccountOpened, events.AccountChanged)
 )
+_METHOD_OF: Final = {method.value: method for method in Method}
 _HANDLES: Final[frozenset[type[events.Event]]] = frozenset(
     (events.DealRecorded, *CHAINED, *MOVED, events.PositionMoveReversed, *_METHODS)
 )
@@ -263,13 +264,16 @@ class PositionsFold:
         offsets: dict[PositionKey, int] = {}
         named: set[PositionKey] = set()
         history, book = self._history, self._book
+        keys: Keys
         for one, key in zip(plan.batch, plan.keys, strict=True):
-            kind = type(one.event)
-            if key is None and (kind in _METHODS or kind not in _HANDLES):
+            before: Keys = ()
+            if key is not None:
+                fact, keys = history.record(one), (key,)
+            elif type(one.event) in _METHODS or type(one.event) not in _HANDLES:
                 continue
-            before = () if key is not None else history.keys_of(one)
-            fact = history.apply(one)
-            keys = fact_keys(fact) if fact else self._newly_named(one)
+            else:
+                before, fact = history.keys_of(one), history.apply(one)
+                keys = fact_keys(fact) if fact else self._newly_named(one)
             if fact is not None and keys[0] not in stale:
                 book.apply(fact, keys, self._method_of(one.key), one.offset)
             else:
@@ -304,8 +308,8 @@ class PositionsFold:
             self._methods.put((one.key,), LotMethodRow(one.key, method, one.offset))
 
     def _method_of(self, account: str) -> Method:
-        row = self._methods.get(account)
-        return Method.FIFO if row is None else Method(row.method)
+        row = self._methods.by_key.get((account,))
+        return Method.FIFO if row is None else _METHOD_OF[row.method]
 
     # --- what came of it -----------------------------------------------------------------------
 

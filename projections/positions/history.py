@@ -102,7 +102,7 @@ class History:
             case events.DealCorrected():
                 self._correct(one, event)
             case events.DealRecorded():
-                return self._record(one, event)
+                return self.record(one)
             case events.DealBusted():
                 self._drop_fees(one.key, event.chain_id)
                 self._change(
@@ -127,7 +127,10 @@ class History:
                 raise AssertionError(f"{type(event).__name__} is not folded here")
         return None
 
-    def _record(self, one: Stamped, event: events.DealRecorded) -> Fact | None:
+    def record(self, one: Stamped) -> Fact | None:
+        """Enter a deal that was recorded; return its fact where it has an effect."""
+        event = one.event
+        assert isinstance(event, events.DealRecorded)
         key = (one.key, event.deal_id)
         if one.flags and not has_effect(one.flags):
             if self.deals.get(*key) is None:

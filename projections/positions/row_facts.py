@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterable
+from typing import Any
 
 from domain import money
 from domain.money import COST_SCALE, QUANTITY_SCALE, from_scaled, to_scaled
@@ -32,23 +33,28 @@ def deal_fact(row: DealRow, event_time: Instant | None = None) -> Deal | None:
     """
     if row.status == "busted" or row.kind == "fx":
         return None
-    sign = 1 if row.side == "buy" else -1
-    named = row.details.get("lots", ()) if row.details else ()
+    quantity, cost36 = to_scaled(row.quantity, QUANTITY_SCALE), to_scaled(row.cost, COST_SCALE)
+    if row.side != "buy":
+        quantity, cost36 = -quantity, -cost36
     return Deal(
-        key=deal_key(row),
-        deal_id=row.deal_id,
-        event_time=event_time or from_ns(row.event_time_ns),
-        sequence=row.sequence,
-        seq=row.seq,
-        quantity=sign * to_scaled(row.quantity, QUANTITY_SCALE),
-        cost36=sign * to_scaled(row.cost, COST_SCALE),
-        fees36=to_scaled(row.fees, COST_SCALE) if row.fees else 0,
-        capitalise_fees=row.capitalise_fees,
-        lots=tuple(
-            NamedLot(lot, to_scaled(money.parse_decimal(quantity, "lots"), QUANTITY_SCALE))
-            for lot, quantity in named
-        ),
-        terms=(row.multiplier, row.price_unit),
+        deal_key(row),
+        row.deal_id,
+        event_time or from_ns(row.event_time_ns),
+        row.sequence,
+        row.seq,
+        quantity,
+        cost36,
+        to_scaled(row.fees, COST_SCALE) if row.fees else 0,
+        row.capitalise_fees,
+        _named_by(row.details) if row.details else (),
+        (row.multiplier, row.price_unit),
+    )
+
+
+def _named_by(details: dict[str, Any]) -> tuple[NamedLot, ...]:
+    return tuple(
+        NamedLot(lot, to_scaled(money.parse_decimal(quantity, "lots"), QUANTITY_SCALE))
+        for lot, quantity in details.get("lots", ())
     )
 
 
@@ -134,16 +140,18 @@ def _lot(key: PositionKey, row: LotRow) -> Lot:
 def lot_row(lot: Lot, changed_offset: int) -> LotRow:
     """Return a lot as it is stored."""
     account, instrument, currency = lot.key
+    quantity = from_scaled(lot.quantity, QUANTITY_SCALE)
+    is_whole = lot.remaining == lot.quantity
     return LotRow(
-        account=account,
-        instrument=instrument,
-        currency=currency,
-        ordinal=lot.ordinal,
-        lot_id=lot.lot_id,
-        deal_id=lot.deal_id,
-        opened_at_ns=time_ns(Instant(lot.opened_at)),
-        quantity=from_scaled(lot.quantity, QUANTITY_SCALE),
-        remaining=from_scaled(lot.remaining, QUANTITY_SCALE),
-        cost=from_scaled(lot.cost36, COST_SCALE),
-        changed_offset=changed_offset,
+        account,
+        instrument,
+        currency,
+        lot.ordinal,
+        lot.lot_id,
+        lot.deal_id,
+        time_ns(Instant(lot.opened_at)),
+        quantity,
+        quantity if is_whole else from_scaled(lot.remaining, QUANTITY_SCALE),
+        from_scaled(lot.cost36, COST_SCALE),
+        changed_offset,
     )

@@ -1,0 +1,71 @@
+"""Deals that were booked with assumed terms, amended once their instrument is defined."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Final
+
+from msgspec import json
+from psycopg import sql
+
+from api.wiring import Parts
+from domain.commands import AmendDealTerms, RecordDeal, Request
+from domain.deals import TERMS_ASSUMED, terms_of
+from domain.entities import Instrument
+from domain.times import from_ns
+from projections.positions.tables import DEALS, DealRow
+from schemas.partitioning import partition_of
+
+_ACTOR: Final = "assumptions"
+_CHUNK: Final = 4096
+_encode = json.Encoder(order="deterministic").encode
+
+
+def amend_deals(parts: Parts, instruments: Iterable[str]) -> None:
+    """Amend the deals in instruments just defined whose assumed terms turn out to be others.
+
+    The read model only says where to look; the decider judges each. An amendment's command id is
+    made of the deal and its terms, so that it is never done twice.
+    """
+    parts.projector.catch_up()
+    amendments = _amendments(parts, sorted(instruments))
+    while requests := list(islice(amendments, _CHUNK)):
+        parts.ledger.submit(requests)
+
+
+def _amendments(parts: Parts, instruments: list[str]) -> Iterator[Request]:
+    where = sql.SQL(" WHERE t.instrument = ANY(%s) AND %s = ANY(t.flags) AND t.status <> 'busted'")
+    defined = {name: _instrument(parts, name) for name in instruments}
+    for row in parts.models.scan(DEALS, where, (instruments, TERMS_ASSUMED)):
+        instrument = defined[row.instrument]
+        if instrument is not None and not instrument.assumed:
+            yield from _amendment(row, instrument)
+
+
+def _instrument(parts: Parts, name: str) -> Instrument | None:
+    ledger = parts.ledger
+    place = partition_of(name, ledger.log.partitions)
+    entity = ledger.fetch_entity(("reference", place), (name, "instrument", ""))
+    return entity if isinstance(entity, Instrument) else None
+
+
+def _amendment(row: DealRow, instrument: Instrument) -> Iterator[Request]:
+    deal = RecordDeal(
+        deal_id=row.deal_id,
+        instrument=row.instrument,
+        side="buy",
+        quantity=row.quantity,
+        currency=row.currency,
+    )
+    terms = terms_of(deal, instrument)
+    booked = (row.kind, row.multiplier, row.price_unit)
+    if booked == (terms.kind, terms.multiplier, terms.price_unit):
+        return
+    told = _encode((row.account, row.deal_id, row.seq, terms))
+    yield Request(
+        command_id=f"amend:{hashlib.sha256(told).hexdigest()[:32]}",
+        key=row.account,
+        event_time=from_ns(row.event_time_ns),
+        command=AmendDealTerms(deal_id=row.deal_id, terms=terms),
+        actor=_ACTOR,
+    )

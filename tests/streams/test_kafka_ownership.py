@@ -1,0 +1,199 @@
+"""Owners of one partition on a real broker, and a broker that dies or stands still under them."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from infra.errors import ServerUnavailable
+from infra.servers import processes
+from infra.servers.native import start_servers
+from schemas.envelope import Recorded
+from schemas.validity import Void
+from streams.kafka_log import KafkaLog
+from streams.log import Draft, LogError
+from streams.ownership import Deposed
+from tests import servers
+from tests.streams.kafka_homes import KafkaHome, home, new_home
+from tests.streams.log_contract import whole
+from tests.streams.test_kafka_bad_records import PARTITION, Follower, cash, read_all
+
+__all__ = ["home"]
+
+
+@pytest.fixture
+def log(home: KafkaHome) -> Iterator[KafkaLog]:
+    opened = home.open()
+    yield opened
+    opened.close()
+
+
+def test_an_owner_writes_what_counts(log: KafkaLog) -> None:
+    follower = Follower(log)
+    assert follower.owner.term is None
+    assert follower.owner.take() == 1
+    follower.owner.write([cash("1"), cash("2", account="C"), cash("3")])
+    follower.owner.write([cash("4")])
+    assert read_all(log) == (["1", "2", "3", "4"], [])
+    assert [told.offset for told in follower.learnt] == list(range(6))
+
+
+def test_the_last_to_claim_owns_and_the_other_stands_down(home: KafkaHome, log: KafkaLog) -> None:
+    other_log = home.open()
+    first, second = Follower(log, "first"), Follower(other_log, "second")
+    assert first.owner.take() == 1
+    first.owner.write([cash("1")])
+    assert second.owner.take() == 2
+    with pytest.raises(Deposed):
+        first.owner.write([cash("lost")])
+    assert first.owner.term is None
+    with pytest.raises(LogError, match="owner writes"):
+        first.owner.write([cash("not even tried")])
+    second.owner.write([cash("2")])
+    assert first.owner.take() == 3
+    first.owner.write([cash("3")])
+    with pytest.raises(Deposed):
+        second.owner.follow()
+    other_log.close()
+    ids, voids = read_all(log)
+    assert ids == ["1", "2", "3"]
+    assert [void.reason for void in voids] == ["term 1, where 2 is the partition's"]
+
+
+def test_owners_that_fight_lose_nothing_and_double_nothing(home: KafkaHome) -> None:
+    """Each takes the partition whenever it has lost it, and writes every number not there yet."""
+    acknowledged: list[set[str]] = [set(), set()]
+
+    def work(which: int) -> None:
+        log = home.open()
+        follower = Follower(log, f"owner-{which}")
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            try:
+                follower.owner.take()
+                for _ in range(5):
+                    known = {
+                        told.envelope.id for told in follower.learnt if isinstance(told, Recorded)
+                    }
+                    missing = [f"n{n}" for n in range(60) if f"n{n}" not in known][:4]
+                    if not missing:
+                        log.close()
+                        return
+                    follower.owner.write([cash(name) for name in missing])
+                    acknowledged[which].update(missing)
+            except Deposed:
+                time.sleep(0.01 * which)
+        log.close()
+
+    threads = [threading.Thread(target=work, args=(which,)) for which in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    log = home.open()
+    ids, _ = read_all(log)
+    log.close()
+    assert sorted(ids) == sorted(f"n{n}" for n in range(60))
+    assert acknowledged[0] | acknowledged[1] <= set(ids)
+
+
+class OwnBroker:
+    """A broker that a test may kill."""
+
+    def __init__(self, hosts: str, home: Path) -> None:
+        self.hosts = hosts
+        self.home = home
+
+    def signal(self, number: signal.Signals) -> None:
+        process = processes.running(self.home / "servers" / "kafka-1")
+        assert process is not None
+        os.kill(process.pid, number)
+
+    def start_again(self) -> None:
+        start_servers(self.home, parts=["kafka"], say=lambda _: None)
+
+
+@pytest.fixture(scope="module")
+def broker(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[OwnBroker]:
+    """A native broker for this module alone."""
+    home = tmp_path_factory.mktemp("broker")
+    with servers.native("kafka", home, request.config.cache.mkdir("kafka")) as url:
+        yield OwnBroker(url.removeprefix("kafka://").partition("/")[0], home)
+
+
+def test_a_broker_killed_under_appends_loses_nothing_acknowledged(broker: OwnBroker) -> None:
+    home = new_home(broker.hosts)
+    log = home.open()
+    acknowledged: list[int] = []
+    stopping = threading.Event()
+
+    def write() -> None:
+        number = 0
+        while not stopping.is_set():
+            value = b"%d" % number
+            acknowledged.append(log.append("events", 0, [Draft("A", value)] * 3))
+            number += 1
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    _wait_for(lambda: len(acknowledged) > 20)
+    broker.signal(signal.SIGKILL)
+    before = len(acknowledged)
+    broker.start_again()
+    _wait_for(lambda: len(acknowledged) > before + 20)
+    stopping.set()
+    writer.join()
+    records = whole(log, 0)
+    log.close()
+    assert [record.offset for record in records] == list(range(len(records)))
+    values = [record.value for record in records[1:]]
+    assert values == [b"%d" % number for number in range(len(acknowledged)) for _ in range(3)]
+    assert acknowledged == list(range(1, len(records), 3))
+
+
+def test_an_owner_survives_a_broker_that_stands_still(broker: OwnBroker) -> None:
+    """What was written in the meantime may land late: it counts once or is void, and is known."""
+    home = new_home(broker.hosts)
+    log = home.open(timeout_s=3)
+    follower = Follower(log)
+    follower.owner.take()
+    follower.owner.write([cash("1")])
+    broker.signal(signal.SIGSTOP)
+    try:
+        with pytest.raises(ServerUnavailable, match=r"events/\d"):
+            follower.owner.write([cash("2")])
+        assert follower.owner.term is None
+        with pytest.raises(ServerUnavailable, match="no answer in time"):
+            follower.owner.take()
+        with pytest.raises(ServerUnavailable, match="no answer in time while opening"):
+            home.open(timeout_s=1)
+    finally:
+        broker.signal(signal.SIGCONT)
+    _wait_for(lambda: _taken(follower))
+    known = {told.envelope.id for told in follower.learnt if isinstance(told, Recorded)}
+    follower.owner.write([cash("2 again")] if "2" not in known else [cash("3")])
+    ids, voids = read_all(log)
+    log.close()
+    assert ids in (["1", "2", "3"], ["1", "2 again"])
+    assert all(isinstance(void, Void) for void in voids)
+    assert follower.owner.ownership.partition.partition == PARTITION
+
+
+def _taken(follower: Follower) -> bool:
+    try:
+        return follower.owner.take() > 1
+    except ServerUnavailable:
+        return False
+
+
+def _wait_for(holds) -> None:  # type: ignore[no-untyped-def]
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline, "waited for a minute"
+        time.sleep(0.02)
