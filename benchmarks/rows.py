@@ -7,12 +7,13 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Final
 
 import msgspec
 from msgspec import Struct
+
+from streams.ledger import program_version
 
 RESULTS: Final = Path(__file__).parent / "results"
 
@@ -114,7 +115,7 @@ def keep(name: str, rows: Sequence[Row]) -> Path:
     told = {
         "benchmark": name,
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "daybook": metadata.version("daybook"),
+        "code": program_version(),
         "python": platform.python_version(),
         "machine": platform.machine(),
         "cpus": os.cpu_count(),

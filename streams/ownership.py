@@ -10,6 +10,7 @@ The functions are pure steps on an Ownership: no log, no clock, no random number
 them over a log. What a reader admits is for `schemas.validity` to say.
 """
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Final, Literal
 
@@ -40,7 +41,8 @@ class Ownership(Struct, kw_only=True):
 
     `partition` is its reader's state. `pending` holds the ids of records that were written under
     the term and not read back yet, `ahead` the heads of their streams as they will then be.
-    `recorded_time` is the latest of any record read or written, void ones included.
+    `recorded_time`, and `recorded_ns` beside it, is the latest of any record read or written, void
+    ones included.
     """
 
     owner: str
@@ -51,6 +53,7 @@ class Ownership(Struct, kw_only=True):
     pending: set[str] = set()
     ahead: dict[str, Head] = {}
     recorded_time: Instant = _EARLIEST
+    recorded_ns: int = 0
 
 
 class Observed(Struct, frozen=True):
@@ -76,7 +79,8 @@ def claim(ownership: Ownership, record_id: str, now_ns: int) -> Draft:
     ownership.claim_id = record_id
     ownership.claim_term = ownership.partition.term + 1
     event = TermStarted(owner=ownership.owner)
-    now = _not_before(ownership, now_ns)
+    _note_time(ownership, now_ns)
+    now = ownership.recorded_time
     envelope = Envelope(
         id=record_id,
         type=codec.event_type(event),
@@ -86,7 +90,7 @@ def claim(ownership: Ownership, record_id: str, now_ns: int) -> Draft:
         actor=ownership.owner,
         data=codec.encode_event(event),
     )
-    return Draft(None, codec.encode(envelope), to_ns(now))
+    return Draft(None, codec.encode(envelope), ownership.recorded_ns)
 
 
 def propose(ownership: Ownership, envelope: Envelope, now_ns: int) -> Draft:
@@ -99,14 +103,18 @@ def propose(ownership: Ownership, envelope: Envelope, now_ns: int) -> Draft:
         raise LogError(f"an owner writes events of streams, not one that is {ownership.phase}")
     heads = ownership.partition.heads
     seq, last_hash = ownership.ahead.get(stream) or heads.get(stream, _NO_HEAD)
-    now = _not_before(ownership, now_ns)
+    _note_time(ownership, now_ns)
     sealed = replace(
-        envelope, term=ownership.claim_term, seq=seq + 1, prev_hash=last_hash, recorded_time=now
+        envelope,
+        term=ownership.claim_term,
+        seq=seq + 1,
+        prev_hash=last_hash,
+        recorded_time=ownership.recorded_time,
     )
     value = codec.encode(sealed)
     ownership.ahead[stream] = (seq + 1, codec.record_hash(value))
     ownership.pending.add(envelope.id)
-    return Draft(stream, value, to_ns(now))
+    return Draft(stream, value, ownership.recorded_ns)
 
 
 def observe(ownership: Ownership, record: Record) -> Observed:
@@ -115,7 +123,7 @@ def observe(ownership: Ownership, record: Record) -> Observed:
     if isinstance(outcome, Void):
         return Observed(outcome, _observe_void(ownership, record))
     envelope = outcome.envelope
-    ownership.recorded_time = max(ownership.recorded_time, envelope.recorded_time)
+    _note_told(ownership, envelope.recorded_time)
     if isinstance(outcome.event, TermStarted):
         return Observed(outcome, _observe_term(ownership, envelope.id))
     if envelope.id not in ownership.pending:
@@ -144,7 +152,7 @@ def _observe_void(ownership: Ownership, record: Record) -> Effect:
     except Undecodable:
         return "none"
     # A void record's time counts too: Kafka's index by time knows nothing of voids.
-    ownership.recorded_time = max(ownership.recorded_time, envelope.recorded_time)
+    _note_told(ownership, envelope.recorded_time)
     if envelope.id in ownership.pending or (
         ownership.phase == "claiming" and envelope.id == ownership.claim_id
     ):
@@ -174,9 +182,16 @@ def _stand_by(ownership: Ownership, phase: Phase) -> None:
     ownership.ahead.clear()
 
 
-def _not_before(ownership: Ownership, now_ns: int) -> Instant:
-    ownership.recorded_time = max(ownership.recorded_time, from_ns(now_ns))
-    return ownership.recorded_time
+def _note_time(ownership: Ownership, time_ns: int) -> None:
+    if time_ns > ownership.recorded_ns:
+        ownership.recorded_ns = time_ns
+        ownership.recorded_time = from_ns(time_ns)
+
+
+def _note_told(ownership: Ownership, told: Instant) -> None:
+    if told > ownership.recorded_time:
+        with contextlib.suppress(ValueError):  # others may have written any text there
+            _note_time(ownership, to_ns(told))
 
 
 # --- the shell -----------------------------------------------------------------------------------
@@ -248,7 +263,8 @@ class Owner:
         Raises Deposed, ServerUnavailable or LogError: then what landed is known after `take`, by
         what `learn` was told, and nothing may be answered before.
         """
-        drafts = [propose(self.ownership, told, self._clock()) for told in envelopes]
+        now_ns = self._clock()
+        drafts = [propose(self.ownership, told, now_ns) for told in envelopes]
         self._append(drafts)
         while self.ownership.pending:
             if not self._read_on() and self.ownership.pending:

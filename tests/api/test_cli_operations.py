@@ -12,6 +12,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 
 from infra.embedded import embedded_server
 from tests.api.command_line import DAYBOOK, CommandLine
@@ -149,7 +150,7 @@ def test_verify_names_what_was_changed_by_hand(tampered: CommandLine, what: str)
             types = connection.execute(f"SELECT * FROM {table}".encode()).description or []
             rows = [
                 tuple(
-                    psycopg.types.json.Jsonb(value) if one.type_code == 3802 else value
+                    Jsonb(value) if one.type_code == 3802 else value
                     for one, value in zip(types, row, strict=True)
                 )
                 for row in kept

@@ -3,6 +3,7 @@
 DAYBOOK_KILLS says how many (8 unless told), DAYBOOK_KILL_SEED at which moments.
 """
 
+import contextlib
 import os
 import random
 import signal
@@ -138,7 +139,10 @@ def test_a_killed_import_is_made_good_by_the_next(
 
 
 def _kill_postmaster(home: Path) -> None:
+    """Kill the server of a home, if there is one by now."""
     for told in (home / "postgres").rglob("postmaster.pid"):
-        pid = int(told.read_text().split()[0])
-        if b"postgres" in Path(f"/proc/{pid}/cmdline").read_bytes():
-            os.kill(pid, signal.SIGKILL)
+        # It may be coming up or gone: then there is nothing to kill.
+        with contextlib.suppress(OSError, IndexError, ValueError):
+            pid = int(told.read_text().split()[0])
+            if b"postgres" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(pid, signal.SIGKILL)
