@@ -7,6 +7,7 @@ from domain.decisions import Accepted, Decision, Known, Lacking, Refused, Stampe
 from domain.entities import Account
 from domain.events import AccountChanged, AccountClosed, AccountOpened
 
+_BASE_CURRENCY = "USD"
 ASSUMED = "assumed"
 """Flag of settings and terms that nobody told."""
 
@@ -40,20 +41,22 @@ def unknown_account(account_id: str) -> Lacking:
 
 
 def _open(account: Account | None, request: Request, command: OpenAccount) -> Decision:
-    told = AccountOpened(**msgspec.structs.asdict(command))
+    told = {
+        name: value for name, value in msgspec.structs.asdict(command).items() if value is not None
+    }
     if account is None:
-        return Accepted(told, request.flags)
+        return Accepted(AccountOpened(**{"base_currency": _BASE_CURRENCY, **told}), request.flags)
     if ASSUMED in request.flags:
         return Known(account.offset, account.seq)
+    settings = account.settings
     changes = {
         name: value
-        for name, value in msgspec.structs.asdict(told).items()
-        if value is not None and (account.assumed or getattr(account.settings, name) != value)
+        for name, value in told.items()
+        if account.assumed or name == "from_date" or getattr(settings, name) != value
     }
-    if not changes or (not account.assumed and set(changes) == {"from_date"}):
+    if changes.keys() <= {"from_date"}:
         return Refused("no_change")
-    changed = AccountChanged(**{"from_date": told.from_date, **changes})
-    return Accepted(changed, request.flags)
+    return Accepted(AccountChanged(**changes), request.flags)
 
 
 def evolve_account(account: Account | None, stamped: Stamped) -> Account:

@@ -25,8 +25,11 @@ class Source(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
 # --- accounts ----------------------------------------------------------------------------------
 
 
-class OpenAccount(events.AccountOpened, frozen=True, kw_only=True, omit_defaults=True):
-    """Open an account, or change the settings of one that is open."""
+class OpenAccount(events.AccountChanged, frozen=True, kw_only=True, omit_defaults=True):
+    """Open an account, or change the settings of one that is open.
+
+    What is absent is left as it is, or as accounts are opened; the currency then is USD.
+    """
 
 
 class CloseAccount(events.AccountClosed, frozen=True, kw_only=True, omit_defaults=True):

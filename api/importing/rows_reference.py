@@ -21,10 +21,10 @@ class AccountRow(Struct, kw_only=True, gc=False, rename={"from_date": "from"}):
     base_currency: cells.Currency
     from_date: cells.Date | None = None
     portfolio: cells.Name | None = None
-    method: LotMethod = "fifo"
-    time_zone: cells.Zone = "UTC"
-    actions: Literal["derived", "booked"] = "derived"
-    fees: Literal["expensed", "capitalised"] = "expensed"
+    method: LotMethod | None = None
+    time_zone: cells.Zone | None = None
+    actions: Literal["derived", "booked"] | None = None
+    fees: Literal["expensed", "capitalised"] | None = None
 
 
 class PortfolioRow(Struct, kw_only=True, gc=False, rename={"from_date": "from"}):

@@ -14,7 +14,6 @@ from domain.commands import (
     AmendDealTerms,
     Command,
     DefineInstrument,
-    OpenAccount,
     RecordDeal,
     RecordPrice,
     Request,
@@ -126,10 +125,6 @@ def test_the_order_of_names_does_not_count() -> None:
         (
             AmendDealTerms(deal_id="d", terms=Terms(multiplier=Decimal("1.00"))),
             AmendDealTerms(deal_id="d", terms=Terms()),
-        ),
-        (
-            OpenAccount(base_currency="USD", time_zone=another("UTC")),
-            OpenAccount(base_currency="USD"),
         ),
     ],
 )
