@@ -81,9 +81,9 @@ class KafkaLog:
         with reporting_outage(f"opening {self.place.namespace} on {self.place.hosts}"):
             async with asyncio.timeout(self._timeout_s):
                 self.partitions = await self._checked_topics(options, partitions)
-                places = [at for topic in TOPICS for at in self._places(topic)]
-                await self._reading.start({at.topic for at in places})
-                self.log_id = await self._created(places, clock)
+            places = [at for topic in TOPICS for at in self._places(topic)]
+            await self._reading.start({at.topic for at in places})
+            self.log_id = await self._created(places, clock)
 
     async def _checked_topics(self, options: dict[str, Any], partitions: int | None) -> int:
         admin = AIOKafkaAdminClient(**options, request_timeout_ms=int(self._timeout_s * 1000))

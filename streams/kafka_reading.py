@@ -81,8 +81,9 @@ class Reading:
 
     async def start(self, topics: Iterable[str]) -> None:
         """Connect."""
-        await self._client.bootstrap()
-        await self._client.set_topics(topics)
+        async with asyncio.timeout(self._timeout_s):
+            await self._client.bootstrap()
+            await self._client.set_topics(topics)
 
     async def stop(self) -> None:
         """Disconnect."""
@@ -173,15 +174,22 @@ class Reading:
         return int(leader)
 
     async def _retrying(self, ask: Callable[[], Awaitable[T]]) -> T:
-        async with asyncio.timeout(self._timeout_s):
-            while True:
-                try:
-                    return await ask()
-                except errors.KafkaError as error:
-                    if not (error.retriable or isinstance(error, AWAY)):
-                        raise
-                await asyncio.sleep(_BACKOFF_S)
-                await self._client.force_metadata_update()
+        last: errors.KafkaError | None = None
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                while True:
+                    try:
+                        return await ask()
+                    except errors.KafkaError as error:
+                        if not (error.retriable or isinstance(error, AWAY)):
+                            raise
+                        last = error
+                    await asyncio.sleep(_BACKOFF_S)
+                    await self._client.force_metadata_update()
+        except TimeoutError:
+            if last is None:
+                raise
+            raise errors.KafkaTimeoutError(f"{last!r} for {self._timeout_s:g} s") from last
 
     async def first_after(self, partitions: Sequence[TopicPartition], instant_ns: int) -> list[int]:
         """Return, by partition, the offset of the first record recorded after an instant.

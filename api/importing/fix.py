@@ -105,7 +105,9 @@ def read_fix(path: str, options: Options) -> Iterator[Line]:
                 raw = file.readline(LONGEST_LINE)
                 is_cut = _skip_rest(file, raw)
             except (OSError, EOFError, zlib.error) as error:
-                yield Problem(line, "file", shorten(error), "a file that can be read to its end")
+                yield Problem(
+                    line, "file", shorten(error), "expected a file that can be read to its end"
+                )
                 return
             if not raw:
                 return
@@ -141,7 +143,7 @@ class _Reader:
                 raise InvalidValue("line", shown, f"a line of less than {LONGEST_LINE} bytes")
             return self._read(line, parse_message(content))
         except InvalidValue as error:
-            return [Problem(line, error.field, error.value, error.expected)]
+            return [Problem(line, error.field, error.value, f"expected {error.expected}")]
 
     def _read(self, line: int, message: FixMessage) -> list[Line]:
         kind = check_id(message.need(35), label(35))

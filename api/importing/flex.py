@@ -91,7 +91,7 @@ def read_flex(path: str, options: Options) -> Iterator[Line]:
 
 
 def _problem(line: int, error: InvalidValue) -> Problem:
-    return Problem(line, error.field, error.value, error.expected)
+    return Problem(line, error.field, error.value, f"expected {error.expected}")
 
 
 class _Frame(Struct, frozen=True):

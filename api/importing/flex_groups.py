@@ -60,7 +60,7 @@ class Groups:
 
     def abandon(self) -> Iterator[Line]:
         """Yield a problem for every leg that waits: the file broke off, others may be missing."""
-        expected = "the whole section: this line may be one of several that move together"
+        expected = "expected the whole section: this line may be one of several that move together"
         for legs in self._waiting.values():
             for leg in legs:
                 yield Problem(leg.row.line, leg.row.tag, "", expected)

@@ -110,7 +110,7 @@ def read_lobster(path: str, options: Options) -> Iterator[Line]:
         try:
             day = _day(path, options)
         except InvalidValue as error:
-            yield Problem(1, error.field, error.value, error.expected)
+            yield Problem(1, error.field, error.value, f"expected {error.expected}")
             return
         reader = _Reader(day)
         line = 0
@@ -123,10 +123,12 @@ def read_lobster(path: str, options: Options) -> Iterator[Line]:
                 if text.strip():
                     yield reader.read(line, text)
             except InvalidValue as error:
-                yield Problem(line, error.field, error.value, error.expected)
+                yield Problem(line, error.field, error.value, f"expected {error.expected}")
                 _skip_rest(file.readline, text)
             except (OSError, EOFError, ZlibError) as error:
-                yield Problem(line, "file", shorten(error), "a file that can be read to its end")
+                yield Problem(
+                    line, "file", shorten(error), "expected a file that can be read to its end"
+                )
                 return
 
 

@@ -69,7 +69,7 @@ def account(reading: Reading, line: int, row: AccountRow) -> Fact:
         actions=row.actions,
         time_zone=row.time_zone,
     )
-    return reading.fact(line, row.account, starting(row.from_date, row.time_zone), command)
+    return reading.fact(line, row.account, starting(row.from_date, row.time_zone or "UTC"), command)
 
 
 def portfolio(reading: Reading, line: int, row: PortfolioRow) -> Fact:

@@ -102,7 +102,7 @@ def test_the_account_is_the_messages_else_its_orders_else_the_users(tmp_path: Pa
     ]
     assert keys == ["A1", "A1", "MINE"]
     missing = problem(read(tmp_path, order(t1=None)))
-    assert missing == Problem(1, "Account(1)", "", "an account here, or --account")
+    assert missing == Problem(1, "Account(1)", "", "expected an account here, or --account")
 
 
 REQUEST = changed(ORDER, {"t11": "a2", "t41": "a1", "t40": None, "t44": None, "t59": None})

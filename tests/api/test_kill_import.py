@@ -143,6 +143,6 @@ def _kill_postmaster(home: Path) -> None:
     for told in (home / "postgres").rglob("postmaster.pid"):
         # It may be coming up or gone: then there is nothing to kill.
         with contextlib.suppress(OSError, IndexError, ValueError):
-            pid = int(told.read_text().split()[0])
+            pid = abs(int(told.read_text().split()[0]))  # below zero while initdb is at work
             if b"postgres" in Path(f"/proc/{pid}/cmdline").read_bytes():
                 os.kill(pid, signal.SIGKILL)
