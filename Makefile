@@ -17,6 +17,7 @@ $(STAMP): requirements.lock pyproject.toml
 		--only-binary :all: -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
 		--no-build-isolation --editable .
+	@$(BIN)/python -m compileall -q domain schemas projections infra streams api
 	@touch $(STAMP)
 
 demo: setup

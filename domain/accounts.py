@@ -55,7 +55,7 @@ def _open(account: Account | None, request: Request, command: OpenAccount) -> De
         if account.assumed or name == "from_date" or getattr(settings, name) != value
     }
     if changes.keys() <= {"from_date"}:
-        return Refused("no_change")
+        return Known(account.offset, account.seq)
     return Accepted(AccountChanged(**changes), request.flags)
 
 

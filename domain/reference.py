@@ -57,7 +57,7 @@ def _define(view: View, request: Request, command: commands.DefineInstrument) ->
         return Known(existing.offset, existing.seq)
     if all(getattr(existing.terms, name) == value for name, value in told.items()):
         if not existing.assumed:
-            return Refused("no_change")
+            return Known(existing.offset, existing.seq)
         return Accepted(events.InstrumentChanged(**told))
     return Accepted(events.InstrumentChanged(**told))
 

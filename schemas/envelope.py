@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import UNSET, Raw, Struct, UnsetType, field
 
 from domain.commands import Source
 from domain.events import Event
@@ -19,15 +19,18 @@ class Envelope(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     records about the partition itself (LogCreated, TermStarted, RecordParked) have neither, and
     `seq` 0. `prev_hash` is the SHA-256, in hex, of the previous valid record's value in the
     stream. `command_hash` is that of the command's canonical content.
+
+    Version, seq, term and prev_hash are always written, whoever reads them: a default that is made
+    is not left out.
     """
 
     id: str
     type: str
-    version: int = 1
+    version: int = field(default_factory=lambda: 1)
     account: str | UnsetType = UNSET
     key: str | UnsetType = UNSET
-    seq: int = 0
-    term: int = 0
+    seq: int = field(default_factory=int)
+    term: int = field(default_factory=int)
     event_time: Instant
     recorded_time: Instant
     command_id: str = ""
@@ -39,7 +42,7 @@ class Envelope(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     basis: dict[str, str] = {}
     source: Source | None = None
     flags: tuple[str, ...] = ()
-    prev_hash: str = GENESIS_HASH
+    prev_hash: str = field(default_factory=lambda: GENESIS_HASH)
     data: Raw
 
     @property

@@ -122,21 +122,21 @@ def _write_new_entities(
 ) -> None:
     """Write entities that are known not to be in the index."""
     encode, pack, field = _ENCODER.encode, _PLACE.pack, binary_copy.field
-    with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
-        copy.write(binary_copy.HEADER)
-        for (topic, partition), (key, kind, entity_id), entity in entities:
-            copy.write(
-                b"".join(
-                    (
-                        pack(6, 2, TOPIC_CODES[topic], 2, partition),
-                        field(key.encode()),
-                        field(kind.encode()),
-                        field(entity_id.encode()),
-                        field(encode(entity)),
-                    )
-                )
+    rows = (
+        b"".join(
+            (
+                pack(6, 2, TOPIC_CODES[topic], 2, partition),
+                field(key.encode()),
+                field(kind.encode()),
+                field(entity_id.encode()),
+                field(encode(entity)),
             )
-        copy.write(binary_copy.TRAILER)
+        )
+        for (topic, partition), (key, kind, entity_id), entity in entities
+    )
+    with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
+        for chunk in binary_copy.stream(rows):
+            copy.write(chunk)
 
 
 def _write_entities(

@@ -312,20 +312,21 @@ def append_locked(
 def copy_records(connection: Connection, rows: Iterable[RecordRow]) -> None:
     """Send rows of records, in the order of the columns of `_COPY`, as they are made."""
     with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
-        copy.write(binary_copy.HEADER)
-        for topic, partition, offset, recorded_ns, digest, ref, key, value in rows:
-            copy.write(
-                b"".join(
-                    (
-                        _PLACE.pack(8, 2, topic, 2, partition, 8, offset, 8, recorded_ns),
-                        binary_copy.field(digest),
-                        binary_copy.field(ref),
-                        binary_copy.field(None if key is None else key.encode()),
-                        binary_copy.field(value),
-                    )
-                )
-            )
-        copy.write(binary_copy.TRAILER)
+        for chunk in binary_copy.stream(map(_packed, rows)):
+            copy.write(chunk)
+
+
+def _packed(row: RecordRow) -> bytes:
+    topic, partition, offset, recorded_ns, digest, ref, key, value = row
+    return b"".join(
+        (
+            _PLACE.pack(8, 2, topic, 2, partition, 8, offset, 8, recorded_ns),
+            binary_copy.field(digest),
+            binary_copy.field(ref),
+            binary_copy.field(None if key is None else key.encode()),
+            binary_copy.field(value),
+        )
+    )
 
 
 def advance(connection: Connection, tails: dict[TopicPartition, Tail]) -> None:

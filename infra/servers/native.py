@@ -162,7 +162,7 @@ def _settle_ports(folder: Path, choices: Choices, parts: Sequence[str], say: Say
         for name, owner in owners.items()
         if owner.partition("-")[0] in parts
         and processes.running(folder / owner) is None
-        and not (name in choices.ports and is_free(choices.ports[name]))
+        and not (name in choices.ports and _comes_free(choices.ports[name]))
     ]
     if not moving:
         return choices
@@ -176,6 +176,18 @@ def _settle_ports(folder: Path, choices: Choices, parts: Sequence[str], say: Say
     return settled
 
 
+def _comes_free(port: int) -> bool:
+    """Tell whether a port is free, or is about to be: one who was killed lets go of it in time."""
+    deadline = time.monotonic() + _LETTING_GO_S
+    while not is_free(port):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_LOOK_AGAIN_S)
+    return True
+
+
+_LETTING_GO_S: Final = 3.0
+_LOOK_AGAIN_S: Final = 0.05
 _BROKER_PORTS: Final = ("", "-controller")
 
 

@@ -1,7 +1,7 @@
 """Settings of accounts: what was not told is left as it is."""
 
 from domain.commands import OpenAccount
-from domain.decisions import Accepted, Refused
+from domain.decisions import Accepted, Known
 from domain.entities import Account
 from domain.events import AccountChanged, AccountOpened
 from tests.domain.journal import Journal
@@ -28,10 +28,10 @@ def test_settings_that_are_not_told_again_stay() -> None:
     assert settings_of(journal).time_zone == "Europe/Berlin"
 
 
-def test_what_changes_nothing_is_refused() -> None:
+def test_what_changes_nothing_is_known() -> None:
     journal = Journal()
     journal.submit(OpenAccount(base_currency="EUR", method="lifo"))
-    assert journal.submit(OpenAccount(base_currency="EUR")) == Refused("no_change")
+    assert journal.submit(OpenAccount(base_currency="EUR")) == Known(1, 1)
 
 
 def test_an_assumed_account_takes_all_that_is_told() -> None:
