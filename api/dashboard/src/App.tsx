@@ -1,0 +1,243 @@
+/** The page: one account or all, one table at a time, now or in the past. */
+
+import { createMemo, createResource, createSignal, For, onCleanup, onMount, Show } from "solid-js";
+
+import { keepToken, Problem, rows as fetchRows } from "./api";
+import { MODELS } from "./columns";
+import { Detail, type Opened } from "./Detail";
+import { Feed } from "./feed";
+import { HealthMark } from "./Health";
+import { Panel } from "./Panel";
+import { createPlace, isPast } from "./place";
+import { createSource } from "./source";
+import { Ticket } from "./Ticket";
+import { TimeTravel } from "./TimeTravel";
+
+type Theme = "auto" | "light" | "dark";
+
+const THEME = "daybook-theme";
+const UNAUTHORIZED = 401;
+
+function TokenForm(props: { readonly given: () => void; readonly reason: string }) {
+  let input!: HTMLInputElement;
+  const submit = (event: Event) => {
+    event.preventDefault();
+    keepToken(input.value.trim());
+    props.given();
+  };
+  return (
+    <form class="token" onSubmit={submit}>
+      <h2>A token is needed</h2>
+      <p>{props.reason}</p>
+      <p>
+        Print one with <code>daybook token</code>. It is kept until this tab is closed.
+      </p>
+      <input ref={input} type="password" aria-label="Token" required autocomplete="off" />
+      <button type="submit" class="primary">
+        Use it
+      </button>
+    </form>
+  );
+}
+
+function createTheme(): [() => Theme, () => void] {
+  const [theme, setTheme] = createSignal<Theme>((localStorage.getItem(THEME) as Theme) ?? "auto");
+  const show = () => {
+    if (theme() === "auto") document.documentElement.removeAttribute("data-theme");
+    else document.documentElement.dataset["theme"] = theme();
+  };
+  show();
+  const next: Record<Theme, Theme> = { auto: "light", light: "dark", dark: "auto" };
+  return [
+    theme,
+    () => {
+      setTheme(next[theme()]);
+      localStorage.setItem(THEME, theme());
+      show();
+    },
+  ];
+}
+
+export function App() {
+  const [place, go] = createPlace();
+  const [theme, nextTheme] = createTheme();
+  const [filter, setFilter] = createSignal("");
+  const [opened, setOpened] = createSignal<Opened | null>(null);
+  const [ticket, setTicket] = createSignal(false);
+  const feed = new Feed();
+  onCleanup(() => feed.close());
+  const [accountRows, { refetch }] = createResource(() => fetchRows("/v1/accounts"));
+  const accounts = createMemo(() =>
+    accountRows.error ? [] : (accountRows() ?? []).map((row) => String(row["account"])),
+  );
+  const refused = createMemo(() => {
+    const error: unknown = accountRows.error;
+    return error instanceof Problem && error.status === UNAUTHORIZED ? error : null;
+  });
+  const sources = new Map(
+    MODELS.map((model) => [model.topic, createSource(model, feed, place, accounts)]),
+  );
+  const model = createMemo(() => MODELS.find(({ topic }) => topic === place().tab) ?? MODELS[0]!);
+  const past = () => isPast(place());
+  const selected = () => {
+    const told = opened();
+    return told === null ? null : sources.get(told.model.topic)!.store.keyOf(told.row);
+  };
+  /** The opened row as it is now: it goes on living while it is looked at. */
+  const current = createMemo(() => {
+    const told = opened();
+    if (told === null) return null;
+    const { store } = sources.get(told.model.topic)!;
+    store.version();
+    return { ...told, row: store.byKey.get(store.keyOf(told.row)) ?? told.row };
+  });
+
+  let search!: HTMLInputElement;
+  const onKeyDown = (event: KeyboardEvent) => {
+    if (event.key === "Escape") {
+      setTicket(false);
+      setOpened(null);
+      search.blur();
+      return;
+    }
+    const typing = event.target instanceof Element && event.target.closest("input, select");
+    if (typing !== null && typing !== false) return;
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const tab = MODELS[Number(event.key) - 1];
+    if (tab !== undefined) go({ tab: tab.topic });
+    else if (event.key === "/") search.focus();
+    else if (event.key === "t" && !past()) setTicket(true);
+    else return;
+    event.preventDefault();
+  };
+  onMount(() => document.addEventListener("keydown", onKeyDown));
+  onCleanup(() => document.removeEventListener("keydown", onKeyDown));
+
+  return (
+    <div class="page" classList={{ past: past() }}>
+      <header class="bar">
+        <h1>Daybook</h1>
+        <label>
+          <span class="unseen">Account</span>
+          <select
+            aria-label="Account"
+            value={place().account}
+            onChange={(event) => go({ account: event.currentTarget.value })}
+          >
+            <option value="">All accounts</option>
+            <For each={accounts()}>
+              {(name) => (
+                <option value={name} selected={name === place().account}>
+                  {name}
+                </option>
+              )}
+            </For>
+          </select>
+        </label>
+        <TimeTravel place={place()} go={go} />
+        <span class="space" />
+        <Show when={!past()}>
+          <button type="button" class="primary" onClick={() => setTicket(true)}>
+            New order <kbd>t</kbd>
+          </button>
+        </Show>
+        <button
+          type="button"
+          onClick={nextTheme}
+          aria-label={`Colours: ${theme()}`}
+          title={`Colours: ${theme()}`}
+        >
+          {theme() === "dark" ? "☾" : theme() === "light" ? "☀" : "◐"}
+        </button>
+        <HealthMark feed={feed} past={past()} />
+      </header>
+      <Show when={past()}>
+        <p class="banner" role="status">
+          This is the past
+          {place().asOf === "" ? "" : `: what was true as of ${place().asOf}`}
+          {place().knownAt === "" ? "" : `, as the ledger knew it at ${place().knownAt}`}. Nothing
+          here moves.
+        </p>
+      </Show>
+      <nav class="tabs">
+        <div role="tablist" aria-label="Read models">
+          <For each={MODELS}>
+            {(one, index) => (
+              <button
+                type="button"
+                role="tab"
+                id={`tab-${one.topic}`}
+                aria-controls={`panel-${one.topic}`}
+                aria-selected={model() === one}
+                onClick={() => go({ tab: one.topic })}
+              >
+                {one.title} <kbd>{index() + 1}</kbd>
+              </button>
+            )}
+          </For>
+        </div>
+        <span class="space" />
+        <label class="check">
+          <input
+            type="checkbox"
+            checked={place().openOnly}
+            onChange={(event) => go({ openOnly: event.currentTarget.checked })}
+          />
+          open only
+        </label>
+        <input
+          ref={search}
+          class="filter"
+          type="search"
+          placeholder="Filter  /"
+          aria-label="Filter the rows"
+          value={filter()}
+          onInput={(event) => setFilter(event.currentTarget.value)}
+        />
+      </nav>
+      <Show
+        when={refused()}
+        fallback={
+          <main classList={{ split: current() !== null || ticket() }}>
+            <Show when={model()} keyed>
+              {(one) => (
+                <Panel
+                  model={one}
+                  source={sources.get(one.topic)!}
+                  filter={filter}
+                  openOnly={() => place().openOnly}
+                  selected={selected()}
+                  onOpen={(row, column) => {
+                    setTicket(false);
+                    setOpened({ model: one, row, column: column?.name ?? null });
+                  }}
+                />
+              )}
+            </Show>
+            <Show when={!ticket() && current()}>
+              {(told) => <Detail opened={told()} past={place()} close={() => setOpened(null)} />}
+            </Show>
+            <Show when={ticket()}>
+              <Ticket
+                accounts={accounts()}
+                account={place().account || String(current()?.row["account"] ?? "")}
+                instrument={String(current()?.row["instrument"] ?? "")}
+                close={() => setTicket(false)}
+              />
+            </Show>
+          </main>
+        }
+      >
+        {(problem) => (
+          <TokenForm
+            reason={problem().message}
+            given={() => {
+              void refetch();
+              feed.reconnect();
+            }}
+          />
+        )}
+      </Show>
+    </div>
+  );
+}
