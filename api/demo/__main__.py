@@ -49,7 +49,23 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(f"the demo: {error}\n")
         return _NOT_AVAILABLE
     show.what_next(home, PAST, EQUAL, PORTFOLIO)
-    return 0 if is_sound else _FOUND_WRONG
+    if not is_sound:
+        return _FOUND_WRONG
+    return _offer_page(home)
+
+
+def _offer_page(home: Path) -> int:
+    """Ask a person at a terminal whether to serve the book; return the exit status."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return 0
+    sys.stdout.write("\nLook at it in a browser? [y/N] ")
+    sys.stdout.flush()
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        return 0
+    # Serving takes a second to load, and most runs of the demo do not serve.
+    from api.cli.serve import Serving, run_serve
+
+    return run_serve(home.resolve(), Serving(host="127.0.0.1", port=8000))
 
 
 def _show_books(parts: Parts, paths: list[Path]) -> bool:

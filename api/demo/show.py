@@ -164,6 +164,7 @@ def what_next(home: Path, past: str, account: str, portfolio: str) -> None:
         f".venv/bin/daybook log --account {account} | head -3",
         f".venv/bin/daybook import {home}/files/deals.csv",
         ".venv/bin/daybook verify",
+        ".venv/bin/daybook serve",
     ):
         console.print(Text(f"  {line}"), soft_wrap=True)  # to be copied whole
 

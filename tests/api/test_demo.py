@@ -97,6 +97,8 @@ def test_what_it_says_to_try_next_works(runs: Runs, tmp_path: Path) -> None:
     export, *others = [command.replace(".venv/bin/daybook", DAYBOOK) for command in commands]
     assert export == f"export DAYBOOK_HOME={runs.home}"
     assert len(others) > 3
+    # It serves until it is ended: the dashboard's tests look at what it shows.
+    assert others.pop() == f"{DAYBOOK} serve"
     for command in others:
         _run(f"{export}; {command}", tmp_path)
     assert (tmp_path / "deals.parquet").exists()

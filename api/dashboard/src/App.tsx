@@ -67,7 +67,7 @@ export function App() {
   const feed = new Feed();
   onCleanup(() => feed.close());
   const [accountRows, { refetch }] = createResource(() => fetchRows("/v1/accounts"));
-  const accounts = createMemo(() =>
+  const listed = createMemo(() =>
     accountRows.error ? [] : (accountRows() ?? []).map((row) => String(row["account"])),
   );
   const refused = createMemo(() => {
@@ -75,7 +75,19 @@ export function App() {
     return error instanceof Problem && error.status === UNAUTHORIZED ? error : null;
   });
   const sources = new Map(
-    MODELS.map((model) => [model.topic, createSource(model, feed, place, accounts)]),
+    MODELS.map((model) => [model.topic, createSource(model, feed, place, listed)]),
+  );
+  const accounts = createMemo(
+    () => {
+      const told = new Set(listed());
+      for (const { store } of sources.values()) {
+        store.version();
+        for (const name of store.accounts) told.add(name);
+      }
+      return [...told].sort();
+    },
+    [],
+    { equals: (a, b) => a.length === b.length },
   );
   const model = createMemo(() => MODELS.find(({ topic }) => topic === place().tab) ?? MODELS[0]!);
   const past = () => isPast(place());
@@ -100,8 +112,8 @@ export function App() {
       search.blur();
       return;
     }
-    const typing = event.target instanceof Element && event.target.closest("input, select");
-    if (typing !== null && typing !== false) return;
+    const typing = "input:not([type=checkbox], [type=radio]), select";
+    if (event.target instanceof Element && event.target.closest(typing) !== null) return;
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const tab = MODELS[Number(event.key) - 1];
     if (tab !== undefined) go({ tab: tab.topic });

@@ -23,7 +23,7 @@ function options(width: number): uPlot.Options {
     scales: { x: { time: true }, quantity: {}, price: {}, value: {} },
     axes: [
       axis,
-      { ...axis, scale: "value", size: 64 },
+      { ...axis, scale: "value", size: 78 },
       { ...axis, scale: "price", side: 1, grid: { show: false }, size: 50 },
     ],
     series: [

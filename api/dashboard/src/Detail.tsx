@@ -28,33 +28,38 @@ const NAMES: Record<string, readonly string[]> = {
   deals: ["deal_id"],
   balances: ["currency"],
 };
-const MOST_EVENTS = 2_000;
+const MOST_EVENTS = 100_000;
 const SHOWN_EVENTS = 200;
 
 function text(row: Row, name: string): string {
   return String(row[name] ?? "");
 }
 
+/** Tell whether an event's data speaks of one of these ids. */
+function speaksOf(event: Row, names: readonly string[], ids: ReadonlySet<string>): boolean {
+  const data = event["data"] as Row;
+  return names.some((name) => ids.has(text(data, name)));
+}
+
 async function eventsOf(opened: Opened, past: Past): Promise<Row[]> {
   const { model, row } = opened;
-  const told: Record<string, string> = { account: text(row, "account") };
-  if (past.knownAt !== "") told["known_at"] = past.knownAt;
-  for (const name of NAMES[model.topic] ?? []) told[name] = text(row, name);
-  return fetchRows("/v1/events", told, undefined, MOST_EVENTS);
+  const told = { account: text(row, "account"), known_at: past.knownAt };
+  const events = await fetchRows("/v1/events", told, undefined, MOST_EVENTS);
+  const names = NAMES[model.topic] ?? [];
+  const ids = new Set(names.map((name) => text(row, name)));
+  return events.filter((event) => speaksOf(event, names, ids));
 }
 
 async function chartOf(opened: Opened, past: Past) {
   const { row } = opened;
-  const instrument = text(row, "instrument");
-  const told = { ...pastParameters(past), instrument };
-  const [deals, prices] = await Promise.all([
-    fetchRows(ofAccount(text(row, "account"), "deals"), told),
+  const account = text(row, "account");
+  const told = { ...pastParameters(past), instrument: text(row, "instrument") };
+  const [deals, movements, prices] = await Promise.all([
+    fetchRows(ofAccount(account, "deals"), told),
+    fetchRows(ofAccount(account, "movements"), told),
     fetchRows("/v1/prices", told),
   ]);
-  return history(
-    deals.filter((deal) => deal["instrument"] === instrument),
-    prices,
-  );
+  return history([...deals, ...movements], prices);
 }
 
 async function lotsOf(opened: Opened, past: Past): Promise<Row[]> {
@@ -88,9 +93,15 @@ function Lots(props: { readonly lots: readonly Row[] }) {
         <thead>
           <tr>
             <th scope="col">Opened (UTC)</th>
-            <th scope="col" class="number">Left</th>
-            <th scope="col" class="number">Of</th>
-            <th scope="col" class="number">Cost</th>
+            <th scope="col" class="number">
+              Left
+            </th>
+            <th scope="col" class="number">
+              Of
+            </th>
+            <th scope="col" class="number">
+              Cost
+            </th>
             <th scope="col">Deal</th>
           </tr>
         </thead>
@@ -160,9 +171,11 @@ export function Detail(props: Props) {
             <Show when={display(props.opened.row[column.name], column.kind) !== ""}>
               <div classList={{ asked: props.opened.column === column.name }}>
                 <dt>{column.title}</dt>
-                <dd>{column.kind === "time" || column.kind === "list" || column.kind === "status"
-                  ? display(props.opened.row[column.name], column.kind)
-                  : text(props.opened.row, column.name)}</dd>
+                <dd>
+                  {column.kind === "time" || column.kind === "list" || column.kind === "status"
+                    ? display(props.opened.row[column.name], column.kind)
+                    : text(props.opened.row, column.name)}
+                </dd>
               </div>
             </Show>
           )}
@@ -184,7 +197,9 @@ export function Detail(props: Props) {
           </Show>
         </header>
         <Show when={events.error}>
-          <p class="fault" role="alert">{(events.error as Error).message}</p>
+          <p class="fault" role="alert">
+            {(events.error as Error).message}
+          </p>
         </Show>
         <ol class="events">
           <For each={events.error ? [] : (events() ?? []).slice(-SHOWN_EVENTS).reverse()}>

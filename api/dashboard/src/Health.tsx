@@ -13,13 +13,14 @@ const WORDS: Record<State, string> = {
 const ASK_MS = 5_000;
 
 interface Ready {
-  readonly lag: number;
+  readonly projections?: readonly { readonly lag: number }[];
 }
 
+/** Return how many records the projection furthest behind has not read; null when not told. */
 async function lag(): Promise<number | null> {
   const response = await fetch("/readyz");
-  const told = (await response.json()) as Partial<Ready>;
-  return typeof told.lag === "number" ? told.lag : null;
+  const { projections } = (await response.json()) as Ready;
+  return projections === undefined ? null : Math.max(0, ...projections.map((one) => one.lag));
 }
 
 export function HealthMark(props: { readonly feed: Feed; readonly past: boolean }) {
@@ -36,6 +37,7 @@ export function HealthMark(props: { readonly feed: Feed; readonly past: boolean 
       <button
         type="button"
         class={`mark ${props.past ? "past" : health().state}`}
+        aria-label={`Feed: ${word()}`}
         aria-expanded={open()}
         aria-controls="health"
         onClick={() => setOpen(!open())}

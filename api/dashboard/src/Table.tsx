@@ -1,12 +1,23 @@
 /** A table of any length: only the rows that can be seen are in the page. */
 
-import { createEffect, createMemo, createSignal, For, Index, onCleanup, onMount, Show } from "solid-js";
+import {
+  createEffect,
+  createMemo,
+  createSignal,
+  For,
+  Index,
+  onCleanup,
+  onMount,
+  Show,
+} from "solid-js";
 
 import type { Row } from "./api";
 import { display, isNumber, type Column } from "./columns";
 
 const ROW_PX = 30;
 const BEYOND = 10;
+const PHONE_PX = 620;
+const TABLET_PX = 980;
 const FLASH_MS = 900;
 
 export interface Sort {
@@ -28,7 +39,9 @@ interface Props {
 }
 
 function tone(column: Column, text: string): string {
-  if (column.kind === "signed") return text.startsWith("\u2212") ? "loss" : "gain";
+  if (column.kind === "signed" && /[1-9]/.test(text)) {
+    return text.startsWith("\u2212") ? "loss" : "gain";
+  }
   if (column.kind === "status") return `status-${text.replaceAll(" ", "-")}`;
   return "";
 }
@@ -50,12 +63,15 @@ export function Table(props: Props) {
   });
 
   const columns = createMemo(() => {
-    const rank = width() < 620 ? 1 : width() < 980 ? 2 : 3;
+    const rank = width() < PHONE_PX ? 1 : width() < TABLET_PX ? 2 : 3;
     return props.columns.filter((column) => column.rank <= rank);
   });
   const template = createMemo(() =>
     columns()
-      .map((column) => (isNumber(column.kind) ? "minmax(4.6rem, 1fr)" : "minmax(3.6rem, 1.2fr)"))
+      .map((column) => {
+        const least = width() < PHONE_PX ? Math.round(column.width * 0.75) : column.width;
+        return `minmax(${least}ch, ${column.width}fr)`;
+      })
       .join(" "),
   );
   const first = createMemo(() => Math.max(0, Math.floor(top() / ROW_PX) - BEYOND));
@@ -109,79 +125,86 @@ export function Table(props: Props) {
       tabindex="0"
       onKeyDown={onKeyDown}
     >
-      <div
-        class="scroller"
-        ref={scroller}
-        onScroll={() => setTop(scroller.scrollTop)}
-      >
-        <div class="row head" role="row" aria-rowindex="1" style={{ "grid-template-columns": template() }}>
-          <For each={columns()}>
-            {(column) => (
-              <div
-                role="columnheader"
-                class={isNumber(column.kind) ? "number" : ""}
-                aria-sort={
-                  props.sort.name !== column.name
-                    ? "none"
-                    : props.sort.descending
-                      ? "descending"
-                      : "ascending"
-                }
-              >
-                <button type="button" tabindex="-1" onClick={() => props.onSort(column.name)}>
-                  {column.title}
-                  <span class="arrow" aria-hidden="true">
-                    {props.sort.name === column.name ? (props.sort.descending ? "▾" : "▴") : ""}
-                  </span>
-                </button>
-              </div>
-            )}
-          </For>
-        </div>
-        <div class="rows" role="presentation" style={{ height: `${props.rows.length * ROW_PX}px` }}>
-          <Index each={seen()}>
-            {(row, index) => (
-              <div
-                class="row"
-                role="row"
-                id={`${props.label}-${first() + index}`}
-                aria-rowindex={first() + index + 2}
-                aria-selected={props.selected === props.keyOf(row())}
-                classList={{
-                  active: active() === first() + index,
-                  changed: flashes(row()),
-                }}
-                style={{
-                  "grid-template-columns": template(),
-                  transform: `translateY(${(first() + index) * ROW_PX}px)`,
-                }}
-                onClick={() => {
-                  setActive(first() + index);
-                  props.onOpen(row(), null);
-                }}
-              >
-                <For each={columns()}>
-                  {(column) => {
-                    const text = () => display(row()[column.name], column.kind);
-                    return (
-                      <div
-                        role="gridcell"
-                        class={`${isNumber(column.kind) ? "number" : ""} ${tone(column, text())}`}
-                        title={String(row()[column.name] ?? "")}
-                        onClick={(event) => {
-                          event.stopPropagation();
-                          setActive(first() + index);
-                          props.onOpen(row(), column);
-                        }}
-                      >
-                        {text()}
-                      </div>
-                    );
+      <div class="scroller" ref={scroller} onScroll={() => setTop(scroller.scrollTop)}>
+        <div class="sheet" role="presentation">
+          <div
+            class="row head"
+            role="row"
+            aria-rowindex="1"
+            style={{ "grid-template-columns": template() }}
+          >
+            <For each={columns()}>
+              {(column) => (
+                <div
+                  role="columnheader"
+                  class={isNumber(column.kind) ? "number" : ""}
+                  aria-sort={
+                    props.sort.name !== column.name
+                      ? "none"
+                      : props.sort.descending
+                        ? "descending"
+                        : "ascending"
+                  }
+                >
+                  <button type="button" tabindex="-1" onClick={() => props.onSort(column.name)}>
+                    <span class="arrow" aria-hidden="true">
+                      {props.sort.name === column.name ? (props.sort.descending ? "▾" : "▴") : ""}
+                    </span>
+                    {column.title}
+                  </button>
+                </div>
+              )}
+            </For>
+          </div>
+          <div
+            class="rows"
+            role="presentation"
+            style={{ height: `${props.rows.length * ROW_PX}px` }}
+          >
+            <Index each={seen()}>
+              {(row, index) => (
+                <div
+                  class="row"
+                  role="row"
+                  id={`${props.label}-${first() + index}`}
+                  aria-rowindex={first() + index + 2}
+                  aria-selected={props.selected === props.keyOf(row())}
+                  classList={{
+                    active: active() === first() + index,
+                    changed: flashes(row()),
                   }}
-                </For>
-              </div>
-            )}
-          </Index>
+                  style={{
+                    "grid-template-columns": template(),
+                    transform: `translateY(${(first() + index) * ROW_PX}px)`,
+                  }}
+                  onClick={() => {
+                    setActive(first() + index);
+                    props.onOpen(row(), null);
+                  }}
+                >
+                  <For each={columns()}>
+                    {(column) => {
+                      const text = () => display(row()[column.name], column.kind);
+                      return (
+                        <div
+                          role="gridcell"
+                          class={`${isNumber(column.kind) ? "number" : ""} ${tone(column, text())}`}
+                          title={String(row()[column.name] ?? "")}
+                          onClick={(event) => {
+                            event.stopPropagation();
+                            setActive(first() + index);
+                            props.onOpen(row(), column);
+                          }}
+                        >
+                          {text()}
+                        </div>
+                      );
+                    }}
+                  </For>
+                </div>
+              )}
+            </Index>
+          </div>
         </div>
         <Show when={props.rows.length === 0}>
           <p class="empty">{props.empty}</p>

@@ -1,6 +1,6 @@
 /** An order ticket. The order's command id is made once, so that sending twice places one order. */
 
-import { createMemo, createSignal, Show } from "solid-js";
+import { createMemo, createSignal, onMount, Show } from "solid-js";
 
 import { send, type Row } from "./api";
 import { grouped, parse, rounded } from "./decimal";
@@ -30,6 +30,11 @@ export function Ticket(props: Props) {
   const [said, setSaid] = createSignal<{ ok: boolean; text: string } | null>(null);
   const [busy, setBusy] = createSignal(false);
 
+  let form!: HTMLFormElement;
+  onMount(() => {
+    const first = props.instrument === "" ? "instrument" : "quantity";
+    form.querySelector<HTMLInputElement>(`[name=${first}]`)?.focus();
+  });
   const notional = createMemo(() => {
     if (kind() !== "limit" || !positive(quantity()) || !positive(limit())) return "";
     const [left, right] = [parse(quantity()), parse(limit())];
@@ -75,10 +80,20 @@ export function Ticket(props: Props) {
   };
 
   return (
-    <form class="ticket" onSubmit={(event) => void place(event)} aria-label="Order ticket">
+    <form
+      ref={form}
+      class="ticket"
+      onSubmit={(event) => void place(event)}
+      aria-label="Order ticket"
+    >
       <header>
         <h2>New order</h2>
-        <button type="button" class="plain" aria-label="Close the ticket" onClick={() => props.close()}>
+        <button
+          type="button"
+          class="plain"
+          aria-label="Close the ticket"
+          onClick={() => props.close()}
+        >
           ✕
         </button>
       </header>

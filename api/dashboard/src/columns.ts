@@ -12,6 +12,8 @@ export interface Column {
   readonly kind: Kind;
   /** 1 is shown on a phone, 2 on a tablet, 3 where there is room. */
   readonly rank: 1 | 2 | 3;
+  /** The least width, in characters. */
+  readonly width: number;
 }
 
 export interface Model {
@@ -22,16 +24,28 @@ export interface Model {
   readonly sort: { readonly name: string; readonly descending: boolean };
 }
 
-const column = (name: string, title: string, kind: Kind, rank: 1 | 2 | 3): Column => ({
-  name,
-  title,
-  kind,
-  rank,
-});
+const WIDTHS: Record<Kind, number> = {
+  text: 9,
+  quantity: 9,
+  price: 10,
+  money: 12,
+  signed: 12,
+  time: 20,
+  status: 8,
+  list: 10,
+};
 
-const ACCOUNT = column("account", "Account", "text", 2);
+const column = (
+  name: string,
+  title: string,
+  kind: Kind,
+  rank: 1 | 2 | 3,
+  width = WIDTHS[kind],
+): Column => ({ name, title, kind, rank, width });
+
+const ACCOUNT = column("account", "Account", "text", 2, 15);
 const INSTRUMENT = column("instrument", "Instrument", "text", 1);
-const CURRENCY = column("currency", "Ccy", "text", 3);
+const CURRENCY = column("currency", "Ccy", "text", 3, 5);
 const FLAGS = column("flags", "Flags", "list", 3);
 
 export const POSITIONS: Model = {
@@ -59,12 +73,12 @@ export const ORDERS: Model = {
   key: ["account", "order_id"],
   sort: { name: "event_time", descending: true },
   columns: [
-    column("order_id", "Order", "text", 2),
+    column("order_id", "Order", "text", 2, 17),
     ACCOUNT,
     INSTRUMENT,
-    column("side", "Side", "status", 1),
-    column("order_type", "Type", "text", 3),
-    column("status", "Status", "status", 1),
+    column("side", "Side", "status", 1, 5),
+    column("order_type", "Type", "text", 3, 7),
+    column("status", "Status", "status", 1, 14),
     column("quantity", "Quantity", "quantity", 1),
     column("cum_quantity", "Filled", "quantity", 2),
     column("leaves_quantity", "Left", "quantity", 2),
@@ -83,9 +97,9 @@ export const DEALS: Model = {
   columns: [
     column("event_time", "Time (UTC)", "time", 1),
     ACCOUNT,
-    column("deal_id", "Deal", "text", 3),
+    column("deal_id", "Deal", "text", 3, 17),
     INSTRUMENT,
-    column("side", "Side", "status", 1),
+    column("side", "Side", "status", 1, 5),
     column("quantity", "Quantity", "quantity", 1),
     column("price", "Price", "price", 1),
     column("net", "Net", "signed", 2),
@@ -129,7 +143,9 @@ export function display(value: Value | undefined, kind: Kind): string {
   if (places !== undefined) return shown(String(value), places[0], places[1]);
   switch (kind) {
     case "time":
-      return String(value).replace("T", " ").replace(/\.0+Z$|Z$/, "");
+      return String(value)
+        .replace("T", " ")
+        .replace(/\.0+Z$|Z$/, "");
     case "status":
       return String(value).replaceAll("_", " ");
     case "list":

@@ -33,8 +33,8 @@ type Frame =
   | { op: "error"; id?: number; problem: { title: string; detail?: string } };
 
 /** A socket is taken for dead when nothing was heard on it for so long. */
-const SILENCE_MS = 15_000;
-const SUBPROTOCOL = "daybook";
+const SILENCE_MS = 25_000;
+const SUBPROTOCOL = "daybook.v1";
 const POLICY_VIOLATION = 1008;
 const TOKEN_ENDED = 4401;
 

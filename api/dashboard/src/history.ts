@@ -1,4 +1,4 @@
-/** How a position came about: its deals added up, beside the prices of the time. */
+/** How a position came about: its deals and movements added up, beside the prices of the time. */
 
 import type { Row } from "./api";
 import type { Series } from "./Chart";
@@ -10,24 +10,24 @@ function seconds(row: Row): number {
   return Date.parse(String(row["event_time"])) / 1000;
 }
 
-/** Return the signed quantity of a deal; a busted one has none. */
-function signed(deal: Row): Decimal {
-  if (deal["status"] === "busted") return NONE;
-  const quantity = parse(String(deal["quantity"]));
-  return deal["side"] === "sell" ? negate(quantity) : quantity;
+/** Return the signed quantity of a deal or a movement; what was busted or reversed has none. */
+function signed(fact: Row): Decimal {
+  if (fact["status"] === "busted" || fact["status"] === "reversed") return NONE;
+  const quantity = parse(String(fact["quantity"]));
+  return fact["side"] === "sell" ? negate(quantity) : quantity;
 }
 
-/** Return the position after each deal, the price at each time, and what they make. */
-export function history(deals: readonly Row[], prices: readonly Row[]): Series {
+/** Return the position after each deal or movement, the price then, and what they make. */
+export function history(facts: readonly Row[], prices: readonly Row[]): Series {
   const steps = [
-    ...deals.map((row) => ({ at: seconds(row), deal: row, price: null as number | null })),
-    ...prices.map((row) => ({ at: seconds(row), deal: null, price: Number(row["price"]) })),
+    ...facts.map((row) => ({ at: seconds(row), fact: row, price: null as number | null })),
+    ...prices.map((row) => ({ at: seconds(row), fact: null, price: Number(row["price"]) })),
   ].sort((a, b) => a.at - b.at);
   const series: Series = { times: [], quantity: [], price: [], value: [] };
   let held = NONE;
   let price: number | null = null;
   for (const step of steps) {
-    if (step.deal !== null) held = add(held, signed(step.deal));
+    if (step.fact !== null) held = add(held, signed(step.fact));
     price = step.price ?? price;
     const quantity = approximate(held);
     const latest = series.times.length - 1;

@@ -11,6 +11,8 @@ export class Rows {
   /** Keys that the last frames changed, for a short while. */
   readonly changed = new Map<string, number>();
   readonly byKey = new Map<string, Row>();
+  /** The accounts that any row was ever of: new ones come by the feed. */
+  readonly accounts = new Set<string>();
   #setVersion: (change: (was: number) => number) => void;
   #key: readonly string[];
   #told = false;
@@ -32,6 +34,7 @@ export class Rows {
     for (const row of frame.rows) {
       const key = this.keyOf(row);
       this.byKey.set(key, row);
+      this.accounts.add(String(row["account"]));
       if (frame.op === "delta") this.changed.set(key, now);
     }
     for (const row of frame.removed ?? []) this.byKey.delete(this.keyOf(row));

@@ -1,0 +1,154 @@
+"""The dashboard in a real browser, on a real server, fed by other processes."""
+
+import re
+import signal
+
+from playwright.sync_api import Page, expect
+
+from tests.api.dashboard.conftest import Served
+
+LIVE = re.compile("^live$")
+HEADER = "account,deal_id,instrument,quantity,price,currency,event_time\n"
+
+
+def row(page: Page, *texts: str):  # type: ignore[no-untyped-def]
+    """The row of the table that has these texts."""
+    found = page.locator(".rows [role=row]")
+    for text in texts:
+        found = found.filter(has=page.get_by_role("gridcell", name=text, exact=True))
+    return found
+
+
+def test_the_book_is_shown_with_exact_numbers(page: Page) -> None:
+    expect(page.locator(".mark [role=status]")).to_have_text(LIVE)
+    apple = row(page, "AAPL", "A1")
+    cells = apple.get_by_role("gridcell")
+    expect(cells).to_have_text(
+        ["AAPL", "A1", "60", "185.50", "200.25", "12,015.00", "885.00", "184.00", "0.00", "USD"]
+    )
+    expect(page.locator(".foot")).to_contain_text("3 rows")
+    expect(page.locator(".totals")).to_contain_text("18,815.00")
+
+
+def test_what_another_process_records_appears(page: Page, served: Served) -> None:
+    expect(row(page, "MSFT", "B2")).to_be_visible()
+    served.take("live.csv", HEADER + "B2,L1,MSFT,3,372,USD,2024-01-05T15:00:00Z\n")
+    expect(row(page, "MSFT", "B2").get_by_role("gridcell").nth(2)).to_have_text("10")
+
+
+def test_it_goes_on_after_the_server_was_killed(page: Page, served: Served) -> None:
+    expect(page.locator(".mark [role=status]")).to_have_text(LIVE)
+    served.end(signal.SIGKILL)
+    expect(page.locator(".mark [role=status]")).to_have_text("reconnecting")
+    served.take("down.csv", HEADER + "B2,K1,IBM,5,180,USD,2024-01-05T16:00:00Z\n")
+    served.start()
+    expect(page.locator(".mark [role=status]")).to_have_text(LIVE, timeout=15_000)
+    expect(row(page, "IBM", "B2").get_by_role("gridcell").nth(2)).to_have_text("5")
+    page.get_by_role("button", name="Feed: live").click()
+    health = page.locator("#health")
+    expect(health).to_contain_text(re.compile(r"Reconnects\s*1"))
+    expect(health).to_contain_text(re.compile(r"Gaps closed\s*0"))
+
+
+def test_the_whole_page_goes_to_the_past_and_back(page: Page) -> None:
+    page.get_by_label("As of").fill("2024-01-05")
+    page.get_by_role("button", name="Go").click()
+    expect(page.locator(".banner")).to_contain_text("as of 2024-01-05")
+    expect(row(page, "AAPL", "A1").get_by_role("gridcell").nth(2)).to_have_text("100")
+    page.keyboard.press("Escape")
+    page.get_by_role("tab", name="Deals").click()
+    expect(page.locator(".foot")).not_to_contain_text("D2")
+    expect(row(page, "D2")).to_have_count(0)
+    page.reload()
+    expect(page.locator(".banner")).to_contain_text("as of 2024-01-05")
+    page.get_by_role("button", name="Now", exact=True).click()
+    expect(row(page, "D2")).to_have_count(1)
+
+
+def test_a_time_that_is_none_is_said_to_be_none(page: Page) -> None:
+    page.get_by_label("As of").fill("yesterday")
+    expect(page.get_by_role("alert")).to_contain_text("Expected a date like 2024-01-05")
+
+
+def test_behind_a_number_are_its_lots_and_events(page: Page) -> None:
+    row(page, "AAPL", "A1").get_by_role("gridcell").nth(6).click()
+    behind = page.get_by_role("complementary")
+    expect(behind.locator(".asked")).to_contain_text("885")
+    expect(behind.locator(".plain-table tbody tr")).to_have_count(1)
+    expect(behind.locator(".plain-table tbody tr")).to_contain_text("11,130.00")
+    expect(behind.get_by_text("deal recorded")).to_have_count(2)
+    behind.get_by_text("deal recorded").first.click()
+    expect(behind.locator("pre").first).to_contain_text('"deal_id": "D2"')
+    expect(behind.locator("canvas")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(behind).to_have_count(0)
+
+
+def test_the_keyboard_is_enough(page: Page) -> None:
+    expect(row(page, "AAPL", "A1")).to_be_visible()
+    page.keyboard.press("3")
+    expect(page.get_by_role("tab", name="Deals")).to_have_attribute("aria-selected", "true")
+    page.keyboard.press("/")
+    page.keyboard.type("D3")
+    expect(page.locator(".foot")).to_contain_text("1 rows")
+    page.keyboard.press("Escape")
+    page.get_by_role("grid", name="Deals").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("complementary")).to_contain_text("370.25")
+
+
+def test_a_ticket_places_one_order(page: Page, served: Served) -> None:
+    page.get_by_label("Account", exact=True).select_option("B2")
+    page.locator("h1").click()
+    page.keyboard.press("t")
+    ticket = page.get_by_role("form", name="Order ticket")
+    expect(ticket.get_by_label("Instrument")).to_be_focused()
+    ticket.get_by_label("Instrument").fill("MSFT")
+    ticket.get_by_label("Quantity").fill("12.5")
+    ticket.get_by_label("Limit price").fill("1e3")
+    expect(ticket.get_by_role("button", name="Buy 12.5 MSFT")).to_be_disabled()
+    ticket.get_by_label("Limit price").fill("401.10")
+    expect(ticket.locator(".notional")).to_have_text("5,013.75 in all")
+    ticket.get_by_role("button", name="Buy 12.5 MSFT").click()
+    expect(ticket.get_by_role("status")).to_contain_text("Placed")
+    placed = served.daybook("orders", "--account", "B2", "--format", "json").json
+    assert [(one["side"], one["quantity"], one["limit_price"]) for one in placed] == [
+        ("buy", "12.5", "401.10")
+    ]
+    page.keyboard.press("Escape")
+    page.get_by_role("tab", name="Orders").click()
+    expect(page.locator(".foot")).to_contain_text("1 rows")
+
+
+def test_many_rows_are_few_in_the_page(page: Page, served: Served) -> None:
+    lines = [
+        f"MANY,N{number},AAPL,{number},1.5,USD,2024-01-02T14:{number // 60 % 60:02}:00Z\n"
+        for number in range(1, 5001)
+    ]
+    served.take("many.csv", HEADER + "".join(lines))
+    page.get_by_label("Account", exact=True).select_option("MANY")
+    page.get_by_role("tab", name="Deals").click()
+    expect(page.locator(".foot")).to_contain_text("5,000 rows", timeout=20_000)
+    assert page.locator(".rows [role=row]").count() < 100
+    page.get_by_role("grid", name="Deals").focus()
+    page.get_by_role("button", name="Quantity").click()
+    page.keyboard.press("End")
+    expect(row(page, "5,000")).to_be_visible()
+
+
+def test_it_fits_a_phone_in_the_dark(page: Page) -> None:
+    page.set_viewport_size({"width": 390, "height": 800})
+    page.emulate_media(color_scheme="dark")
+    expect(row(page, "AAPL").first).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert ground == "rgb(16, 21, 20)"
+
+
+def test_the_first_paint_and_the_bundle_are_small(page: Page) -> None:
+    expect(row(page, "AAPL", "A1")).to_be_visible()
+    sizes = page.evaluate(
+        "performance.getEntriesByType('resource')"
+        ".filter(one => /\\.(js|css)$/.test(one.name)).map(one => one.encodedBodySize)"
+    )
+    assert 0 < sum(sizes) < 100_000
