@@ -1,0 +1,304 @@
+"""Tables: a question to a read model, and its answer as Arrow, pandas, polars or plain rows."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+
+import httpx
+
+from .requests import Call, Time, checked, part, time_text
+
+if TYPE_CHECKING:  # loaded when they are asked for
+    import pandas  # type: ignore[import-untyped]
+    import polars
+    import pyarrow
+
+Row = dict[str, Any]
+ARROW: Final = "application/vnd.apache.arrow.stream"
+PAGE_ROWS: Final = 10_000
+
+DECIMALS: Final[Mapping[str, frozenset[str]]] = {
+    "accounts": frozenset(),
+    "orders": frozenset(
+        (
+            "quantity",
+            "limit_price",
+            "cum_quantity",
+            "leaves_quantity",
+            "average_price",
+            "stop_price",
+        )
+    ),
+    "deals": frozenset(("quantity", "price", "net", "fees", "cost", "multiplier")),
+    "cash": frozenset(("amount",)),
+    "movements": frozenset(("quantity",)),
+    "balances": frozenset(("balance", "settled")),
+    "positions": frozenset(
+        (
+            "quantity",
+            "cost_basis",
+            "average_cost",
+            "realised_pnl",
+            "fees",
+            "mark",
+            "market_value",
+            "unrealised_pnl",
+        )
+    ),
+    "lots": frozenset(("quantity", "remaining", "cost")),
+    "instruments": frozenset(("multiplier", "price_unit", "strike")),
+    "prices": frozenset(("price", "unit")),
+}
+"""By table, the columns that are decimals."""
+
+
+@dataclass(frozen=True)
+class Query:
+    """A question to one table."""
+
+    table: str
+    path: str
+    params: Mapping[str, str]
+
+    def arrow_call(self) -> Call:
+        """Return the call that gets the whole table as an Arrow stream."""
+        return Call("GET", self.path, self.params, {"Accept": ARROW})
+
+    def page_call(self, cursor: str | None) -> Call:
+        """Return the call that gets a page of rows as JSON."""
+        paged = {**self.params, "limit": self.params.get("limit", str(PAGE_ROWS))}
+        if cursor is not None:
+            paged["cursor"] = cursor
+        return Call("GET", self.path, paged, {"Accept": "application/json"})
+
+    def rows_of(self, told: Mapping[str, Any]) -> list[Row]:
+        """Return the rows of a page, with decimals as decimals."""
+        return [with_decimals(self.table, row) for row in told["data"]]
+
+
+def with_decimals(table: str, row: Mapping[str, Any]) -> Row:
+    """Return a row with its decimals as decimals."""
+    decimals = DECIMALS.get(table, frozenset())
+    return {
+        name: Decimal(value) if name in decimals and value is not None else value
+        for name, value in row.items()
+    }
+
+
+class Table:
+    """The answer to a question, fetched when it is asked for in one of these forms."""
+
+    def __init__(self, query: Query, send: Callable[[Call], httpx.Response]) -> None:
+        self._query = query
+        self._send = send
+
+    def arrow(self) -> "pyarrow.Table":
+        """Fetch the whole table as Arrow; decimals are decimal128, exact."""
+        return _arrow(checked(self._send(self._query.arrow_call())))
+
+    def pandas(self, *, decimals: bool = False) -> "pandas.DataFrame":
+        """Fetch the whole table as a data frame: of Arrow types, or with Python's Decimal."""
+        return _pandas(self.arrow(), decimals=decimals)
+
+    def polars(self) -> "polars.DataFrame":
+        """Fetch the whole table as a data frame of polars."""
+        return _polars(self.arrow())
+
+    def rows(self) -> list[Row]:
+        """Fetch the whole table, page by page, as dictionaries; needs nothing installed."""
+        rows: list[Row] = []
+        cursor: str | None = None
+        while True:
+            told = checked(self._send(self._query.page_call(cursor))).json()
+            rows += self._query.rows_of(told)
+            cursor = told["next"]
+            if cursor is None:
+                return rows
+
+
+class AsyncTable:
+    """As Table, to be awaited."""
+
+    def __init__(self, query: Query, send: Callable[[Call], Awaitable[httpx.Response]]) -> None:
+        self._query = query
+        self._send = send
+
+    async def arrow(self) -> "pyarrow.Table":
+        """Fetch the whole table as Arrow; decimals are decimal128, exact."""
+        return _arrow(checked(await self._send(self._query.arrow_call())))
+
+    async def pandas(self, *, decimals: bool = False) -> "pandas.DataFrame":
+        """Fetch the whole table as a data frame: of Arrow types, or with Python's Decimal."""
+        return _pandas(await self.arrow(), decimals=decimals)
+
+    async def polars(self) -> "polars.DataFrame":
+        """Fetch the whole table as a data frame of polars."""
+        return _polars(await self.arrow())
+
+    async def rows(self) -> list[Row]:
+        """Fetch the whole table, page by page, as dictionaries; needs nothing installed."""
+        rows: list[Row] = []
+        cursor: str | None = None
+        while True:
+            told = checked(await self._send(self._query.page_call(cursor))).json()
+            rows += self._query.rows_of(told)
+            cursor = told["next"]
+            if cursor is None:
+                return rows
+
+
+def _arrow(response: httpx.Response) -> "pyarrow.Table":
+    import pyarrow as pa
+
+    return pa.ipc.open_stream(pa.py_buffer(response.content)).read_all()
+
+
+def _pandas(table: "pyarrow.Table", *, decimals: bool) -> "pandas.DataFrame":
+    import pandas as pd
+
+    if decimals:
+        return table.to_pandas()
+    return table.to_pandas(types_mapper=pd.ArrowDtype)
+
+
+def _polars(table: "pyarrow.Table") -> "polars.DataFrame":
+    import polars as pl
+
+    found = pl.from_arrow(table)
+    assert isinstance(found, pl.DataFrame)
+    return found
+
+
+AnyTable = TypeVar("AnyTable")
+Past = Time | date | None
+"""A date, an instant, or None where it is not asked."""
+
+
+class Tables(ABC, Generic[AnyTable]):
+    """The read models.
+
+    `as_of` asks what was true then, `known_at` what the ledger knew then: an instant, a date, or
+    positions. `min_position` waits until a write of that position is in the answer.
+    """
+
+    @abstractmethod
+    def _table(self, query: Query) -> AnyTable: ...
+
+    def accounts(self, *, as_of: Past = None, known_at: Past = None) -> AnyTable:
+        """Ask for the accounts that may be seen."""
+        return self._ask("accounts", "/v1/accounts", as_of=as_of, known_at=known_at)
+
+    def positions(
+        self,
+        account: str | None = None,
+        *,
+        portfolio: str | None = None,
+        instrument: str | None = None,
+        as_of: Past = None,
+        known_at: Past = None,
+        method: str | None = None,
+        open_only: bool = False,
+        min_position: str | None = None,
+    ) -> AnyTable:
+        """Ask for the positions of an account or of a portfolio; `method` asks what if."""
+        if (account is None) == (portfolio is None):
+            raise TypeError("positions are asked of an account or of a portfolio")
+        owner = f"accounts/{part(account)}" if account else f"portfolios/{part(portfolio or '')}"
+        return self._ask(
+            "positions",
+            f"/v1/{owner}/positions",
+            instrument=instrument,
+            as_of=as_of,
+            known_at=known_at,
+            method=method,
+            open=open_only,
+            min_position=min_position,
+        )
+
+    def lots(
+        self,
+        account: str,
+        *,
+        instrument: str | None = None,
+        as_of: Past = None,
+        known_at: Past = None,
+        method: str | None = None,
+        open_only: bool = False,
+        min_position: str | None = None,
+    ) -> AnyTable:
+        """Ask for the lots of an account."""
+        return self._of_account(
+            "lots",
+            account,
+            instrument=instrument,
+            as_of=as_of,
+            known_at=known_at,
+            method=method,
+            open=open_only,
+            min_position=min_position,
+        )
+
+    def orders(self, account: str, **told: Past) -> AnyTable:
+        """Ask for orders; as for deals."""
+        return self._of_account("orders", account, **told)
+
+    def deals(
+        self,
+        account: str,
+        *,
+        since: Past = None,
+        until: Past = None,
+        instrument: str | None = None,
+        as_of: Past = None,
+        known_at: Past = None,
+        min_position: str | None = None,
+    ) -> AnyTable:
+        """Ask for deals, one row a chain of corrections, from `since` up to `until` included."""
+        return self._of_account(
+            "deals",
+            account,
+            from_=since,
+            to=until,
+            instrument=instrument,
+            as_of=as_of,
+            known_at=known_at,
+            min_position=min_position,
+        )
+
+    def cash(self, account: str, **told: Past) -> AnyTable:
+        """Ask for the movements of cash that are no deals."""
+        return self._of_account("cash", account, **told)
+
+    def movements(self, account: str, **told: Past) -> AnyTable:
+        """Ask for the movements of units that are no deals."""
+        return self._of_account("movements", account, **told)
+
+    def balances(self, account: str, **told: Past) -> AnyTable:
+        """Ask for cash by currency, by trade date and settled."""
+        return self._of_account("balances", account, **told)
+
+    def instruments(self, *, instrument: str | None = None) -> AnyTable:
+        """Ask for the instruments as defined last."""
+        return self._ask("instruments", "/v1/instruments", instrument=instrument)
+
+    def prices(
+        self, *, instrument: str | None = None, since: Past = None, until: Past = None
+    ) -> AnyTable:
+        """Ask for prices, revisions in the order they came."""
+        told: dict[str, Past] = {"instrument": instrument, "from_": since, "to": until}
+        return self._ask("prices", "/v1/prices", **told)
+
+    def _ask(self, table: str, path: str, **told: "Past | bool") -> AnyTable:
+        params: dict[str, str] = {}
+        for name, value in told.items():
+            if isinstance(value, bool):
+                params |= {name: "true"} if value else {}
+            elif (text := time_text(value)) is not None:
+                params[name.rstrip("_")] = text
+        return self._table(Query(table, path, params))
+
+    def _of_account(self, table: str, account: str, **told: "Past | bool") -> AnyTable:
+        return self._ask(table, f"/v1/accounts/{part(account)}/{table}", **told)

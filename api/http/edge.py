@@ -1,0 +1,181 @@
+"""The outermost ring: what holds for every request and every socket, before any route is found."""
+
+import asyncio
+import contextlib
+import logging
+import re
+import time
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import uuid_utils
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.http.metrics import Metrics
+from api.http.problems import (
+    FOREIGN_ORIGIN,
+    INTERNAL,
+    INVALID_REQUEST,
+    MISDIRECTED,
+    Problem,
+    problem_of,
+)
+
+_log = logging.getLogger(__name__)
+SEND_S: Final = 30.0
+"""How long a client may take for one piece of an answer."""
+LONGEST_PATH: Final = 4_096
+LONGEST_QUERY: Final = 16_384
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+_UNTRUSTED_SITES: Final = ("cross-site", "same-site")
+_CONTENT: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
+    " font-src 'self'; connect-src 'self'; manifest-src 'self'; base-uri 'none';"
+    " form-action 'none'; frame-ancestors 'none'"
+)
+HEADERS: Final = {
+    "Content-Security-Policy": _CONTENT,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+}
+
+
+class Edge:
+    """Wraps the application. Answers whatever goes wrong with a problem, and never with a trace."""
+
+    def __init__(
+        self, app: ASGIApp, *, hosts: frozenset[str], metrics: Metrics, slow_s: float
+    ) -> None:
+        self._app = app
+        self._hosts = hosts
+        self._metrics = metrics
+        self._slow_s = slow_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request or socket."""
+        if scope["type"] == "http":
+            await _Exchange(scope, self._metrics, self._slow_s, send).run(
+                self._app, receive, self._refusal(scope)
+            )
+        elif scope["type"] == "websocket" and (problem := self._refusal(scope)) is not None:
+            await _refuse_socket(problem, scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> Problem | None:
+        """Return why a request is not even looked at.
+
+        A page of another site that a browser shows must not reach a server on this machine, under
+        its own name (DNS rebinding) or under ours.
+        """
+        headers = Headers(scope=scope)
+        hosts = headers.getlist("host")
+        if len(hosts) != 1 or not self._is_ours(hosts[0]):
+            return Problem(MISDIRECTED, "Host: expected a name of this server")
+        origin = headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc.lower() != hosts[0].lower():
+            return Problem(FOREIGN_ORIGIN, "Origin: expected none, or this server's own")
+        if headers.get("sec-fetch-site") in _UNTRUSTED_SITES and not _is_navigation(headers):
+            return Problem(FOREIGN_ORIGIN, "Sec-Fetch-Site: expected same-origin")
+        if len(scope["path"]) > LONGEST_PATH or len(scope["query_string"]) > LONGEST_QUERY:
+            return Problem(INVALID_REQUEST, "the address is too long")
+        return None
+
+    def _is_ours(self, host: str) -> bool:
+        name = re.sub(r":\d{1,5}$", "", host).lower().rstrip(".")
+        return name in self._hosts or "*" in self._hosts
+
+
+def _is_navigation(headers: Headers) -> bool:
+    return (
+        headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
+    )
+
+
+class _Exchange:
+    """One request and its answer."""
+
+    def __init__(self, scope: Scope, metrics: Metrics, slow_s: float, send: Send) -> None:
+        self._scope = scope
+        self._metrics = metrics
+        self._slow_s = slow_s
+        self._send = send
+        self._status = 0
+        self._started = time.perf_counter()
+        headers = Headers(scope=scope)
+        told = headers.get("x-request-id", "")
+        self._id = told if _REQUEST_ID.fullmatch(told) else str(uuid_utils.uuid7())
+        trace = _TRACEPARENT.fullmatch(headers.get("traceparent", ""))
+        state: dict[str, Any] = scope.setdefault("state", {})
+        state["request_id"] = self._id
+        state["accounts"] = []
+        state["correlation_id"] = trace[1] if trace else self._id
+
+    async def run(self, app: ASGIApp, receive: Receive, refusal: Problem | None) -> None:
+        self._metrics.under_way.inc()
+        try:
+            if refusal is not None:
+                await refusal.response()(self._scope, receive, self._sent)
+                return
+            await app(self._scope, receive, self._sent)
+        except Exception as error:
+            await self._answer_error(error, receive)
+        finally:
+            self._metrics.under_way.dec()
+            self._count()
+
+    async def _answer_error(self, error: Exception, receive: Receive) -> None:
+        problem = problem_of(error)
+        if problem is None:
+            _log.error("request %s failed", self._id, exc_info=error)
+            problem = Problem(INTERNAL, f"it was logged as request {self._id}")
+        if self._status:
+            raise error  # the answer has begun: all that is left is to break it off
+        await problem.response()(self._scope, receive, self._sent)
+
+    async def _sent(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            headers = MutableHeaders(scope=message)
+            for name, value in HEADERS.items():
+                headers.setdefault(name, value)
+            headers["X-Request-Id"] = self._id
+            await self._send(message)
+            return
+        try:
+            async with asyncio.timeout(SEND_S):
+                await self._send(message)
+        except TimeoutError:
+            raise ClientStalled from None
+
+    def _count(self) -> None:
+        route = self._scope.get("state", {}).get("route", "none")
+        taken = time.perf_counter() - self._started
+        method = self._scope["method"] if route != "none" else "other"
+        self._metrics.requests.labels(method, route, str(self._status)).inc()
+        self._metrics.seconds.labels(method, route).observe(taken)
+        if taken >= self._slow_s:
+            _log.warning(
+                "slow request %s: %s %s took %.0f ms", self._id, method, route, taken * 1e3
+            )
+
+
+class ClientStalled(Exception):  # noqa: N818 - names what happened
+    """A client did not read its answer."""
+
+
+async def _refuse_socket(problem: Problem, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer a handshake with the problem, or where the server cannot, close it."""
+    if "websocket.http.response" in scope.get("extensions", {}):
+        from starlette.websockets import WebSocket
+
+        with contextlib.suppress(RuntimeError):
+            await WebSocket(scope, receive, send).send_denial_response(problem.response())
+        return
+    await send({"type": "websocket.close", "code": 1008, "reason": problem.kind.name})

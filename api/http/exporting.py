@@ -1,0 +1,196 @@
+"""Whole tables as CSV, Arrow or Parquet: from one consistent state, and with bounded memory.
+
+An export has a connection of its own, whose transaction sees one state of the read models from the
+first row to the last. Only a few run at once; a client that does not read holds one of them, until
+it is dropped.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from itertools import islice
+from typing import Any, Final
+
+from psycopg import sql
+from starlette.responses import Response
+
+from api.http.formats import Format, is_current, streamed, tag, whole
+from api.http.operation import Call
+from api.http.pages import Period, conditions, is_stored, period_rows, position_now, where
+from api.http.problems import OVERLOADED, Problem
+from api.http.readers import bound
+from api.questions import Asker, Question
+from api.read_models import ReadModel
+from api.tables import ArrowPieces, CsvPieces, Pieces, Scales, scales_of
+from api.wiring import Parts, running
+from infra.settings import Settings
+from streams.positions import to_text
+
+STATEMENT_S: Final = 300
+_ROWS: Final = 5_000
+_Made = Generator[bytes, None, None]
+_COPIED_BYTES: Final = 4 << 20
+
+
+async def exported(
+    call: Call,
+    model: ReadModel,
+    question: Question,
+    period: Period,
+    accounts: Callable[[Parts], list[str] | None],
+    chosen: Format,
+) -> Response:
+    """Return the answer that streams a whole table."""
+    slots = call.services.export_slots
+    if slots.locked():
+        raise Problem(OVERLOADED, "as many exports are running as may; try again")
+    await slots.acquire()
+    stack = contextlib.AsyncExitStack()
+    stack.callback(slots.release)
+    try:
+        made = _pieces(call.services.settings, model, question, period, accounts, chosen)
+        stack.push_async_callback(asyncio.to_thread, made.close)
+        position = (await _next(made) or b"").decode()
+    except BaseException:
+        await stack.aclose()
+        raise
+    etag = tag(chosen, position, str(call.request.url))
+    headers = {"Daybook-Position": position}
+    if is_current(call.request, etag):
+        await stack.aclose()
+        return whole(call.request, b"", chosen, etag, headers)
+    return streamed(call.request, _sent(made, stack), chosen, etag, headers)
+
+
+async def _sent(made: _Made, stack: contextlib.AsyncExitStack) -> AsyncIterator[bytes]:
+    async with stack:
+        while (piece := await _next(made)) is not None:
+            if piece:
+                yield piece
+
+
+async def _next(made: _Made) -> bytes | None:
+    """Return the next piece. One that is being made is waited for even when nobody wants it."""
+    step = asyncio.ensure_future(asyncio.to_thread(next, made, None))
+    try:
+        return await asyncio.shield(step)
+    except asyncio.CancelledError:
+        await asyncio.wait([step])
+        raise
+
+
+def _pieces(
+    settings: Settings,
+    model: ReadModel,
+    question: Question,
+    period: Period,
+    accounts: Callable[[Parts], list[str] | None],
+    chosen: Format,
+) -> _Made:
+    """Yield the position that the answer is from, and then the table."""
+    with running(settings) as parts:
+        connection = parts.models.connection
+        bound(connection, STATEMENT_S)
+        with connection.transaction():
+            connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            position = position_now(parts, model, question)
+            asker = Asker(parts, question, is_current=True)
+            own = accounts(parts)
+            if own is not None:
+                asker.accounts_asked = own
+            if asker.known_at is not None:
+                position = to_text(asker.known_at)
+            yield position.encode()
+            if is_stored(model, question) and model.view is not None:
+                yield from _stored_pieces(parts, model, question, asker, period, chosen)
+            else:
+                shown = model.show(asker, period_rows(model.rows(asker), period))
+                pieces = _writer(model, chosen, scales_of(shown.columns, shown.rows))
+                yield pieces.first()
+                for start in range(0, len(shown.rows), _ROWS):
+                    yield pieces.rows(shown.rows[start : start + _ROWS])
+                yield pieces.last()
+
+
+def _stored_pieces(
+    parts: Parts,
+    model: ReadModel,
+    question: Question,
+    asker: Asker,
+    period: Period,
+    chosen: Format,
+) -> Iterator[bytes]:
+    table = model.table
+    assert table is not None
+    told, values = conditions(table, question, asker.accounts_asked, period)
+    if chosen == "csv":
+        pieces = CsvPieces(model.columns)
+        yield pieces.first()
+        rows = iter(parts.models.scan(table, where(told), values))
+        while batch := list(islice(rows, _ROWS)):
+            yield pieces.rows(model.show(asker, batch).rows)
+        return
+    scales = _stored_scales(parts, model, where(told), values)
+    batches = ArrowPieces(model.columns, scales, "arrow" if chosen == "arrow" else "parquet")
+    yield batches.first()
+    for lines in _copied(parts, model, where(told), values):
+        yield batches.copied(lines)
+    yield batches.last()
+
+
+def _copied(
+    parts: Parts, model: ReadModel, condition: sql.Composed, values: list[Any]
+) -> Iterator[bytes]:
+    """Yield rows as lines of CSV, some thousands at a time.
+
+    Postgres writes CSV and Arrow reads it, both in native code: taking each value through Python
+    would take ten times as long.
+    """
+    assert model.table is not None
+    assert model.view is not None
+    query = sql.SQL("COPY (SELECT {} FROM {} AS t{} ORDER BY {}) TO STDOUT (FORMAT csv)").format(
+        sql.SQL(", ").join(sql.SQL(column.sql) for column in model.view.columns),
+        sql.Identifier(model.table.name),
+        condition,
+        sql.SQL(", ").join(sql.Identifier("t", name) for name in model.table.key),
+    )
+    held: list[Any] = []
+    size = 0
+    with parts.models.connection.cursor() as cursor, cursor.copy(query, values) as copy:
+        for line in copy:
+            held.append(line)
+            size += len(line)
+            if size >= _COPIED_BYTES:
+                yield b"".join(held)
+                held, size = [], 0
+    if held:
+        yield b"".join(held)
+
+
+def _writer(model: ReadModel, chosen: Format, scales: Scales) -> Pieces:
+    if chosen in ("arrow", "parquet"):
+        return ArrowPieces(model.columns, scales, "arrow" if chosen == "arrow" else "parquet")
+    return CsvPieces(model.columns)
+
+
+def _stored_scales(
+    parts: Parts, model: ReadModel, condition: sql.Composed, values: list[Any]
+) -> Scales:
+    """Return the least scale of each decimal column, as the store counts it."""
+    table = model.table
+    assert table is not None
+    names = [name for name, kind in model.columns if kind == "decimal"]
+    told = sql.SQL(", ").join(
+        sql.SQL("max(scale(t.{0})), max(length(trunc(abs(t.{0}))::text))").format(
+            sql.Identifier(name)
+        )
+        for name in names
+    )
+    query = sql.SQL("SELECT {} FROM {} AS t{}").format(told, sql.Identifier(table.name), condition)
+    row = parts.models.connection.execute(query, values).fetchone()
+    assert row is not None
+    found = zip(names, row[::2], row[1::2], strict=True)
+    return {
+        name: (scale or 0) if (scale or 0) + (whole_digits or 0) <= 38 else None
+        for name, scale, whole_digits in found
+    }

@@ -1,0 +1,153 @@
+"""What all subscribers of one topic and account share: its position, and what changed lately.
+
+A row is read once and encoded once, whoever it is sent to. A subscriber that is a little behind,
+by whichever changes, is served from memory; one that is further behind is read for.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, Protocol
+
+from msgspec import Struct
+
+from api.http.feed.reading import Ask, ChangedRow, Piece
+from api.http.feed.tokens import Offsets, position_of
+
+KEPT_ROWS: Final = 2000
+KEPT_BYTES: Final = 1_000_000
+KEPT_S: Final = 5.0
+"""For so long a row is sent as it was read: the mark on it is to be current."""
+
+
+class Subscriber(Protocol):
+    """Who is told that a channel has something new."""
+
+    def stir(self) -> None:
+        """Look at the channel, soon."""
+        ...
+
+
+class Update(Struct, frozen=True):
+    """Rows that changed from one position to another, encoded, as many subscribers are sent."""
+
+    previous: str
+    position: str
+    reached: Offsets
+    rows: bytes
+
+
+class NeedsRead(Struct, frozen=True):
+    """What a subscriber misses is not in memory."""
+
+
+NEEDS_READ: Final = NeedsRead()
+
+
+class _Kept(Struct, frozen=True, gc=False):
+    row: ChangedRow
+    read_at: float
+
+
+class Channel:
+    """One topic of one account, or of all accounts when None."""
+
+    def __init__(self, topic: str, account: str | None) -> None:
+        self.topic = topic
+        self.account = account
+        self.position: str | None = None
+        self.subscribers: dict[Subscriber, None] = {}
+        self._stamp = ""
+        self._offsets: Offsets = {}
+        self._recent: dict[tuple[Any, ...], _Kept] = {}
+        self._bytes = 0
+        self._floor: dict[int, int] = {}
+        self._updates: dict[str, Update | None] = {}
+
+    def live_ask(self) -> Ask | None:
+        """Return what to ask for to learn what is new; None before there is a position."""
+        if self.position is None:
+            return None
+        return Ask(self.topic, self.account, self.position, is_live=True)
+
+    def begin(self, piece: Piece) -> None:
+        """Take the first position, which a subscriber was read up to."""
+        if self.position is None and piece.is_whole:
+            self._begin_at(piece)
+
+    def advance(self, piece: Piece) -> None:
+        """Take what is new, and stir the subscribers if it is any row.
+
+        After another version of the read model they all begin again.
+        """
+        if piece.previous is None:
+            self._begin_at(piece)
+        elif piece.previous == self.position:
+            self.position, self._offsets = piece.position, piece.reached
+            self._updates.clear()
+            self._remember(piece.rows)
+        if piece.rows or piece.previous is None:
+            for subscriber in list(self.subscribers):
+                subscriber.stir()
+
+    def update_since(self, position: str, offsets: Offsets) -> Update | NeedsRead | None:
+        """Return what a subscriber at a position is to be sent; None when it has everything."""
+        if position == self.position or self.position is None:
+            return None
+        if not position.startswith(self._stamp + "."):
+            return NEEDS_READ
+        self._forget()
+        if position not in self._updates:
+            if any(offsets.get(place, 0) < floor for place, floor in self._floor.items()):
+                return NEEDS_READ
+            self._updates[position] = self._update(position, offsets)
+        return self._updates[position]
+
+    def _update(self, position: str, offsets: Offsets) -> Update | None:
+        rows = [
+            kept.row.json
+            for kept in self._recent.values()
+            if kept.row.offset >= offsets.get(kept.row.partition, 0)
+        ]
+        if not rows:
+            return None
+        reached = {
+            place: max(offset, offsets.get(place, 0)) for place, offset in self._offsets.items()
+        }
+        return Update(position, position_of(self._stamp, reached), reached, b",".join(rows))
+
+    def _begin_at(self, piece: Piece) -> None:
+        self._stamp = piece.stamp
+        self.position, self._offsets = piece.position, piece.reached
+        self._floor = dict(piece.reached)
+        self._recent.clear()
+        self._updates.clear()
+        self._bytes = 0
+
+    # --- what is kept in memory ----------------------------------------------------------------
+
+    def _remember(self, rows: Sequence[ChangedRow]) -> None:
+        now = time.monotonic()
+        for row in rows:
+            before = self._recent.pop(row.key, None)
+            self._bytes += len(row.json) - (0 if before is None else len(before.row.json))
+            self._recent[row.key] = _Kept(row, now)
+        self._forget()
+
+    def _forget(self) -> None:
+        """Drop the rows that changed longest ago, and keep in mind that they are not here."""
+        dropped = [kept.row for kept in self._too_many()]
+        for row in dropped:
+            del self._recent[row.key]
+            self._bytes -= len(row.json)
+            self._floor[row.partition] = max(self._floor.get(row.partition, 0), row.offset + 1)
+        if dropped:
+            self._updates.clear()
+
+    def _too_many(self) -> Iterator[_Kept]:
+        excess, size = len(self._recent) - KEPT_ROWS, self._bytes
+        oldest = time.monotonic() - KEPT_S
+        for number, kept in enumerate(self._recent.values()):
+            if number >= excess and size <= KEPT_BYTES and kept.read_at >= oldest:
+                return
+            size -= len(kept.row.json)
+            yield kept

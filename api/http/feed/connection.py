@@ -1,0 +1,294 @@
+"""One client's connection: its subscriptions, and which of them have something to send.
+
+What has changed is only marked. A frame is made when the wire is ready for it, of the state of
+that moment: so a slow client gets fewer frames, each with more in it, and costs no memory.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from api.http.feed.access import (
+    DUPLICATE_SUBSCRIPTION,
+    TOO_MANY_SUBSCRIPTIONS,
+    UNKNOWN_SUBSCRIPTION,
+    refusal,
+)
+from api.http.feed.channel import Channel, NeedsRead, Update
+from api.http.feed.frames import (
+    ErrorFrame,
+    Heartbeat,
+    Problem,
+    Subscribe,
+    Unsubscribe,
+    problem,
+    write_delta,
+    write_frame,
+    write_snapshot,
+)
+from api.http.feed.reading import Ask, Piece
+from api.http.feed.tokens import Offsets
+from api.http.feed.wire import Wire
+from api.http.security import Principal
+
+MOST_SUBSCRIPTIONS: Final = 1000
+MOST_FAULTS: Final = 20
+"""Faulty frames after which a client is sent away."""
+STUCK_S: Final = 30.0
+"""After so long without taking a frame a client is cut off."""
+_READ_AHEAD: Final = 4
+"""Reads of a connection that are under way, or not yet sent: a slow one holds no more."""
+
+POLICY: Final = 1008
+TOKEN_ENDED: Final = 4401
+NOT_READING: Final = 4408
+TOO_FAST: Final = 4429
+
+
+class Channels(Protocol):
+    """Where subscriptions are served from: the hub."""
+
+    def join(self, subscription: "Subscription", topic: str, account: str | None) -> Channel:
+        """Return the channel of a topic and account, with one more subscriber."""
+        ...
+
+    def leave(self, subscription: "Subscription") -> None:
+        """Take a subscriber out."""
+        ...
+
+    def read(self, subscription: "Subscription", ask: Ask) -> None:
+        """Read what a subscription misses; it is given by `take`."""
+        ...
+
+
+class Subscription:
+    """One topic and account as one client sees it.
+
+    `told` is the position that the client was told last, `position` how far it was served: they
+    differ where nothing had changed in between.
+    """
+
+    def __init__(self, connection: "Connection", asked: Subscribe) -> None:
+        self.connection = connection
+        self.id = asked.id
+        self.topic = asked.topic
+        self.account = asked.account
+        self.told: str | None = None
+        self.position: str | None = asked.from_
+        self.offsets: Offsets = {}
+        self.piece: Piece | None = None
+        self.is_reading = False
+        self.is_ended = False
+
+    def stir(self) -> None:
+        """Look at the channel as soon as the wire is ready."""
+        self.connection.stir(self)
+
+    def take(self, piece: Piece) -> None:
+        """Take what was read for this subscription."""
+        if not self.is_ended:
+            self.piece = piece
+            self.connection.took(self)
+
+    def frame_of(self, piece: Piece) -> bytes | None:
+        """Return the frame of what was read; None where it is no news to the client."""
+        asked_from, first = self.position, self.told is None
+        self.position, self.offsets = piece.position, piece.reached
+        rows = b",".join(row.json for row in piece.rows)
+        if piece.previous is None:
+            self.told = piece.position
+            return write_snapshot(self.id, piece.position, rows)
+        if not rows and not first:
+            return None
+        previous = self.told if self.told is not None else asked_from
+        assert previous is not None
+        self.told = piece.position
+        return write_delta(self.id, previous, piece.position, rows)
+
+    def frame_of_update(self, update: Update) -> bytes:
+        """Return the frame of changes that all subscribers share."""
+        assert self.told is not None
+        frame = write_delta(self.id, self.told, update.position, update.rows)
+        self.told = self.position = update.position
+        self.offsets = update.reached
+        return frame
+
+
+class Connection:
+    """What a client asks for and is sent."""
+
+    def __init__(self, channels: Channels, principal: Principal) -> None:
+        self.principal = principal
+        self.subscriptions: dict[int | str, Subscription] = {}
+        self._channels = channels
+        self._of: dict[Subscription, Channel] = {}
+        self._wire: Wire | None = None
+        self._replies: deque[bytes] = deque()
+        self._dirty: dict[Subscription, None] = {}
+        self._waiting: deque[Subscription] = deque()
+        self._ahead: set[Subscription] = set()
+        self._faults = 0
+        self._stuck_since: float | None = None
+
+    def open(self, open_wire: Callable[[Callable[[], None]], Wire]) -> None:
+        """Begin to send."""
+        self._wire = open_wire(self.pump)
+
+    def end(self) -> None:
+        """Give up all subscriptions."""
+        self._wire = None
+        for subscription in list(self.subscriptions.values()):
+            self._end(subscription)
+
+    def close(self, code: int, reason: str) -> None:
+        """Send the client away."""
+        if self._wire is not None:
+            self._wire.close(code, reason)
+
+    # --- what the client says ------------------------------------------------------------------
+
+    def subscribe(self, asked: Subscribe) -> None:
+        """Begin a subscription, or say why not."""
+        refused = self._refusal(asked)
+        if refused is not None:
+            self.fail(asked.id, refused)
+            return
+        self._faults = 0
+        subscription = Subscription(self, asked)
+        self.subscriptions[asked.id] = subscription
+        self._of[subscription] = self._channels.join(subscription, asked.topic, asked.account)
+        self._want(subscription)
+
+    def _refusal(self, asked: Subscribe) -> Problem | None:
+        if asked.id in self.subscriptions:
+            return problem(DUPLICATE_SUBSCRIPTION, f"id {asked.id!r} is subscribed already")
+        if len(self.subscriptions) >= MOST_SUBSCRIPTIONS:
+            detail = f"{MOST_SUBSCRIPTIONS} subscriptions on one connection are the most"
+            return problem(TOO_MANY_SUBSCRIPTIONS, detail)
+        return refusal(self.principal, asked.topic, asked.account)
+
+    def unsubscribe(self, asked: Unsubscribe) -> None:
+        """End a subscription."""
+        subscription = self.subscriptions.get(asked.id)
+        if subscription is None:
+            detail = f"id {asked.id!r} is not subscribed"
+            self.fail(asked.id, problem(UNKNOWN_SUBSCRIPTION, detail))
+            return
+        self._end(subscription)
+
+    def fail(self, told_id: int | str | None, what: Problem) -> None:
+        """Tell the client what is wrong; one that goes on is sent away."""
+        self._faults += 1
+        if self._faults > MOST_FAULTS:
+            self.close(POLICY, f"{MOST_FAULTS} faulty frames in a row, the last: {what.title}")
+            return
+        self._tell(told_id, what)
+
+    def _tell(self, told_id: int | str | None, what: Problem) -> None:
+        self._replies.append(write_frame(ErrorFrame(told_id, what)))
+        self.pump()
+
+    def identify(self, principal: Principal) -> None:
+        """Go on as somebody else, and end what they may not see."""
+        self.principal = principal
+        self.check_access()
+
+    def check_access(self) -> None:
+        """End the subscriptions that are not allowed any more."""
+        for subscription in list(self.subscriptions.values()):
+            refused = refusal(self.principal, subscription.topic, subscription.account)
+            if refused is not None:
+                self._end(subscription)
+                self._tell(subscription.id, refused)
+
+    def _end(self, subscription: Subscription) -> None:
+        subscription.is_ended = True
+        del self.subscriptions[subscription.id]
+        del self._of[subscription]
+        self._dirty.pop(subscription, None)
+        self._channels.leave(subscription)
+        if subscription in self._waiting:
+            self._waiting.remove(subscription)
+        self._ahead.discard(subscription)
+        self._read_ahead()
+
+    # --- what it is sent -----------------------------------------------------------------------
+
+    def stir(self, subscription: Subscription) -> None:
+        """Mark a subscription as changed."""
+        self._dirty[subscription] = None
+        self.pump()
+
+    def pump(self) -> None:
+        """Send what there is to send for as long as the wire is ready."""
+        wire = self._wire
+        while wire is not None and wire.is_ready:
+            self._stuck_since = None
+            frame = self._replies.popleft() if self._replies else self._next_frame()
+            if frame is None:
+                return
+            wire.send(frame)
+
+    def _next_frame(self) -> bytes | None:
+        while self._dirty:
+            subscription = next(iter(self._dirty))
+            del self._dirty[subscription]
+            frame = self._frame(subscription)
+            if frame is not None:
+                return frame
+        return None
+
+    def _frame(self, subscription: Subscription) -> bytes | None:
+        piece = subscription.piece
+        if piece is not None:
+            subscription.piece = None
+            self._ahead.discard(subscription)
+            frame = subscription.frame_of(piece)
+            if piece.is_whole:
+                self._dirty[subscription] = None
+            else:
+                self._want(subscription)
+            self._read_ahead()
+            return frame
+        if subscription.is_reading or subscription.position is None:
+            return None
+        found = self._of[subscription].update_since(subscription.position, subscription.offsets)
+        if isinstance(found, NeedsRead):
+            self._want(subscription)
+            return None
+        return None if found is None else subscription.frame_of_update(found)
+
+    def _want(self, subscription: Subscription) -> None:
+        """Have it read for a subscription; only so much is read ahead of the client."""
+        if not subscription.is_reading:
+            subscription.is_reading = True
+            self._waiting.append(subscription)
+            self._read_ahead()
+
+    def _read_ahead(self) -> None:
+        while self._waiting and len(self._ahead) < _READ_AHEAD:
+            subscription = self._waiting.popleft()
+            self._ahead.add(subscription)
+            ask = Ask(subscription.topic, subscription.account, subscription.position)
+            self._channels.read(subscription, ask)
+
+    def took(self, subscription: Subscription) -> None:
+        """Send what was read for a subscription."""
+        subscription.is_reading = False
+        self.stir(subscription)
+
+    def beat(self, position: str) -> None:
+        """Say where the read models are, unless something is on its way already."""
+        if self._wire is not None and self._wire.is_ready:
+            self._wire.send(write_frame(Heartbeat(position)))
+
+    def check_stuck(self) -> None:
+        """Cut off a client that has taken nothing for long."""
+        wire = self._wire
+        if wire is None or wire.is_ready:
+            self._stuck_since = None
+        elif self._stuck_since is None:
+            self._stuck_since = time.monotonic()
+        elif time.monotonic() - self._stuck_since > STUCK_S:
+            self.close(NOT_READING, f"nothing was read for {STUCK_S:g} s")

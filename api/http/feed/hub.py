@@ -1,0 +1,164 @@
+"""What a process serves the feed from: the channels, and the two threads that read for them.
+
+One thread follows what is new, and whatever it reads is shared. The other reads for those who
+begin or are far behind, so that none of them delays the rest.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+import psycopg
+
+from api.http.feed.channel import Channel
+from api.http.feed.connection import Connection, Subscription
+from api.http.feed.reading import Ask, Moment, Reader
+from infra.errors import InfraError
+from streams.log import LogError
+from streams.news import NewsSource
+
+_log = logging.getLogger(__name__)
+POLL_S: Final = 1.0
+"""After so long without news it looks by itself: news may be lost."""
+PACE_S: Final = 0.01
+"""The least time between two looks: what comes in between is one update."""
+HEARTBEAT_S: Final = 5.0
+_BACK_OFF_S: Final = 1.0
+_READ_TOGETHER: Final = 16
+
+
+class Hub:
+    """Everything that the connections of one process share. For one event loop."""
+
+    def __init__(self, live: Reader, missed: Reader, news: Sequence[NewsSource]) -> None:
+        self.connections: set[Connection] = set()
+        self._channels: dict[tuple[str, str | None], Channel] = {}
+        self._live = live
+        self._missed = missed
+        self._news = news
+        self._threads = ThreadPoolExecutor(2, thread_name_prefix="feed")
+        self._stirred = asyncio.Event()
+        self._asked = asyncio.Event()
+        self._asks: dict[Ask, list[Subscription]] = {}
+        self._reached = "0:0"
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begin to follow what the read models commit."""
+        loop = asyncio.get_running_loop()
+        for work in (self._follow, self._read_missed, self._beat):
+            self._tasks.append(loop.create_task(work(), name=f"feed {work.__name__}"))
+        for source in self._news:
+            self._tasks.append(loop.create_task(self._listen(source), name="feed news"))
+
+    async def stop(self) -> None:
+        """Stop following, once what is being read is done."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.to_thread(self._threads.shutdown)
+
+    def kick(self) -> None:
+        """Say that there may be something new."""
+        self._stirred.set()
+
+    # --- what connections ask for --------------------------------------------------------------
+
+    def join(self, subscription: Subscription, topic: str, account: str | None) -> Channel:
+        """Return the channel of a topic and account, with one more subscriber."""
+        channel = self._channels.get((topic, account))
+        if channel is None:
+            channel = self._channels[topic, account] = Channel(topic, account)
+        channel.subscribers[subscription] = None
+        return channel
+
+    def leave(self, subscription: Subscription) -> None:
+        """Take a subscriber out; a channel without any is forgotten."""
+        key = (subscription.topic, subscription.account)
+        channel = self._channels[key]
+        del channel.subscribers[subscription]
+        if not channel.subscribers:
+            del self._channels[key]
+
+    def read(self, subscription: Subscription, ask: Ask) -> None:
+        """Read what a subscription misses, once for all that ask for the same."""
+        self._asks.setdefault(ask, []).append(subscription)
+        self._asked.set()
+
+    # --- what goes on by itself ----------------------------------------------------------------
+
+    async def _listen(self, source: NewsSource) -> None:
+        async with contextlib.aclosing(source.listen()) as heard:
+            async for _ in heard:
+                self._stirred.set()
+
+    async def _follow(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(POLL_S):
+                    await self._stirred.wait()
+            self._stirred.clear()
+            if self.connections:
+                await self._look()
+            await asyncio.sleep(PACE_S)
+
+    async def _look(self) -> None:
+        """Read what is new on all channels, as of one moment, and tell their subscribers."""
+        asked = [
+            (channel, ask)
+            for channel in self._channels.values()
+            if (ask := channel.live_ask()) is not None
+        ]
+        moment = await self._moment(self._live, [ask for _, ask in asked])
+        if moment is None:
+            return
+        self._reached = moment.reached()
+        for (channel, _), piece in zip(asked, moment.pieces, strict=True):
+            if piece is None:
+                continue
+            channel.advance(piece)
+            if not piece.is_whole:
+                self._stirred.set()
+
+    async def _read_missed(self) -> None:
+        while True:
+            await self._asked.wait()
+            asks = list(self._asks)[:_READ_TOGETHER]
+            moment = await self._moment(self._missed, asks)
+            if moment is None:
+                continue
+            for ask, piece in zip(asks, moment.pieces, strict=True):
+                waiting = self._asks.pop(ask)
+                assert piece is not None
+                channel = self._channels.get((ask.topic, ask.account))
+                if channel is not None and channel.position is None:
+                    channel.begin(piece)
+                    # News may have come while there was no position to read from.
+                    self._stirred.set()
+                for subscription in waiting:
+                    subscription.take(piece)
+            if not self._asks:
+                self._asked.clear()
+
+    async def _moment(self, reader: Reader, asks: Sequence[Ask]) -> Moment | None:
+        """Return what a reader finds; None after an outage, once it is worth trying again."""
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._threads, reader.read, asks)
+        except (InfraError, LogError, psycopg.Error) as error:
+            _log.warning("the feed cannot read, trying again: %s", error)
+            await asyncio.sleep(_BACK_OFF_S)
+            return None
+
+    async def _beat(self) -> None:
+        beats = 0.0
+        while True:
+            await asyncio.sleep(1.0)
+            beats += 1.0
+            for connection in list(self.connections):
+                connection.check_stuck()
+                if beats % HEARTBEAT_S == 0:
+                    connection.beat(self._reached)

@@ -1,0 +1,179 @@
+"""The socket as a connection of the feed sees it: ready for one frame at a time.
+
+`FeedProtocol` is uvicorn's own WebSocket protocol, for `uvicorn.Config(ws=...)`: it lets the feed
+write frames straight to the transport, so that one event for a thousand clients costs a thousand
+writes and no task switches, and it knows how to end a connection whose client does not read. Under
+any other server frames go the ordinary way, one task for each.
+"""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Final, Protocol
+
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.exceptions import InvalidState
+from websockets.server import ServerProtocol
+
+from api.http.feed.frames import MAX_FRAME_BYTES
+
+_log = logging.getLogger(__name__)
+EXTENSION: Final = "daybook.wire"
+_KERNEL_BYTES: Final = 131_072
+"""What the kernel may hold for a client that is slow; the rest is conflated here."""
+_LEAVE_S: Final = 5.0
+
+
+class Wire(Protocol):
+    """Where frames go."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Tell whether a frame can be sent now."""
+        ...
+
+    def send(self, frame: bytes) -> None:
+        """Send a frame; only when ready."""
+        ...
+
+    def close(self, code: int, reason: str) -> None:
+        """Tell the reason, and end the connection even if the client never reads it."""
+        ...
+
+
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+class AsgiWire:
+    """Sends by ASGI, one frame after another."""
+
+    def __init__(self, send: Send, on_ready: Callable[[], None]) -> None:
+        self._send = send
+        self._on_ready = on_ready
+        self._task: asyncio.Task[None] | None = None
+        self._is_closed = False
+
+    @property
+    def is_ready(self) -> bool:
+        """Tell whether no frame is on its way."""
+        return self._task is None and not self._is_closed
+
+    def send(self, frame: bytes) -> None:
+        """Send a frame in a task of its own."""
+        self._start({"type": "websocket.send", "text": frame.decode()})
+
+    def close(self, code: int, reason: str) -> None:
+        """Close; a frame that does not get through is given up."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        if self._task is not None:
+            self._task.cancel()
+        self._start({"type": "websocket.close", "code": code, "reason": reason})
+
+    def _start(self, message: MutableMapping[str, Any]) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._sent(message))
+        self._task.add_done_callback(self._done)
+
+    async def _sent(self, message: MutableMapping[str, Any]) -> None:
+        try:
+            async with asyncio.timeout(_LEAVE_S if self._is_closed else None):
+                await self._send(message)
+        except (OSError, RuntimeError, TimeoutError) as error:
+            # The client is gone, or does not read its end: whoever receives notices.
+            _log.debug("a frame could not be sent: %r", error)
+            self._is_closed = True
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        if task is self._task:
+            self._task = None
+            if not self._is_closed:
+                self._on_ready()
+
+
+class FeedProtocol(WebSocketsSansIOProtocol):
+    """uvicorn's WebSocket, without compression, which the feed may write to directly.
+
+    Compressing each frame for each client would cost more than all else.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.conn = ServerProtocol(max_size=MAX_FRAME_BYTES)
+        self._on_ready: Callable[[], None] | None = None
+
+    def handle_connect(self, event: Any) -> None:
+        """Offer the wire to the application, in the scope."""
+        super().handle_connect(event)
+        scope = getattr(self, "scope", None)
+        if scope is not None:
+            scope["extensions"][EXTENSION] = self
+
+    def open_wire(self, on_ready: Callable[[], None]) -> Wire:
+        """Return this as a wire; `on_ready` is called when it is ready again."""
+        self._on_ready = on_ready
+        self.transport.set_write_buffer_limits(high=0)
+        kernel_socket = self.transport.get_extra_info("socket")
+        if kernel_socket is not None:
+            kernel_socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _KERNEL_BYTES)
+        return DirectWire(self)
+
+    def resume_writing(self) -> None:
+        """Go on with what has changed meanwhile."""
+        super().resume_writing()
+        if self._on_ready is not None:
+            self._on_ready()
+
+    def write_frame(self, frame: bytes) -> None:
+        """Write a text frame."""
+        try:
+            self.conn.send_text(frame)
+        except InvalidState:  # the client has just closed
+            return
+        self.transport.write(b"".join(self.conn.data_to_send()))
+
+    def end(self, code: int, reason: str) -> None:
+        """Write a close frame; a client that does not take it in time is cut off."""
+        if self.close_sent or self.transport.is_closing():
+            return
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
+        self.conn.send_close(code, reason)
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.close_sent = True
+        self.close_timer = self.loop.call_later(_LEAVE_S, self.transport.abort)
+
+    def keepalive_timeout(self) -> None:
+        """Cut off a client that answers no ping: it may never read what is written for it."""
+        super().keepalive_timeout()
+        self.loop.call_later(_LEAVE_S, self.transport.abort)
+
+
+class DirectWire:
+    """Writes to the transport of a FeedProtocol."""
+
+    def __init__(self, protocol: FeedProtocol) -> None:
+        self._protocol = protocol
+        self._is_writable = protocol.writable.is_set
+
+    @property
+    def is_ready(self) -> bool:
+        """Tell whether the kernel has taken all that was written, and nobody has closed."""
+        protocol = self._protocol
+        return self._is_writable() and not protocol.close_sent and not protocol.disconnected
+
+    def send(self, frame: bytes) -> None:
+        """Write a frame."""
+        self._protocol.write_frame(frame)
+
+    def close(self, code: int, reason: str) -> None:
+        """Close."""
+        self._protocol.end(code, reason)
+
+
+def open_wire(scope: MutableMapping[str, Any], send: Send, on_ready: Callable[[], None]) -> Wire:
+    """Return the best wire that a connection has."""
+    protocol = scope.get("extensions", {}).get(EXTENSION)
+    if isinstance(protocol, FeedProtocol):
+        return protocol.open_wire(on_ready)
+    return AsgiWire(send, on_ready)

@@ -1,0 +1,132 @@
+"""Keeps the read models at the log's head, and tells who waits for a position when it is reached.
+
+One thread does it. Embedded it projects; where workers project, it only looks. News of other
+processes may be lost, so it looks by itself as well.
+"""
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+import psycopg
+from msgspec import Struct
+
+from api.front import finish_transfers
+from api.wiring import Parts, running
+from domain.commands import Topic
+from infra.errors import InfraError
+from infra.settings import Settings
+from projections.registry import PROJECTIONS
+from streams.log import LogError, TopicPartition
+
+_log = logging.getLogger(__name__)
+IDLE_S: Final = 0.1
+WAITED_FOR_S: Final = 0.01
+BACK_OFF_S: Final = 1.0
+TOPIC_OF: Final[dict[str, Topic]] = {one.name: one.topic for one in PROJECTIONS}
+"""Topics by the projection that folds them."""
+
+Reached = Mapping[tuple[str, int], int]
+"""By projection and partition, the offset that it reads next."""
+
+
+class _Waiter(Struct):
+    projections: tuple[str, ...]
+    places: Mapping[TopicPartition, int]
+    done: asyncio.Future[None]
+
+    def is_met(self, reached: Reached) -> bool:
+        return all(
+            reached.get((name, partition), 0) > offset
+            for (topic, partition), offset in self.places.items()
+            for name in _folding(topic, self.projections)
+        )
+
+
+def _folding(topic: Topic, projections: tuple[str, ...]) -> tuple[str, ...]:
+    """Return whose checkpoints count: those asked for that fold the topic, else all that do."""
+    asked = tuple(name for name in projections if TOPIC_OF[name] == topic)
+    return asked or tuple(name for name, folded in TOPIC_OF.items() if folded == topic)
+
+
+class Follower:
+    """Brings the read models to the head all the time, or where others do, follows them."""
+
+    def __init__(self, settings: Settings, loop: asyncio.AbstractEventLoop) -> None:
+        self._settings = settings
+        self._loop = loop
+        self._projects = settings.log_url.scheme != "kafka"
+        self._wake = threading.Event()
+        self._stopped = threading.Event()
+        self._waiters: list[_Waiter] = []
+        self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
+        self.reached: Reached = {}
+        self.on_change: Callable[[], None] = lambda: None
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop, once the step under way is done."""
+        self._stopped.set()
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def kick(self) -> None:
+        """Say that there is something new. Any thread may."""
+        self._wake.set()
+
+    async def wait(
+        self,
+        places: Mapping[TopicPartition, int],
+        projections: Iterable[str],
+        timeout_s: float,
+    ) -> bool:
+        """Wait until read models hold the records at these offsets; tell whether they do."""
+        waiter = _Waiter(tuple(projections), places, self._loop.create_future())
+        if waiter.is_met(self.reached):
+            return True
+        self._waiters.append(waiter)
+        self.kick()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await waiter.done
+        except TimeoutError:
+            return False
+        finally:
+            self._waiters.remove(waiter)
+        return True
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                with running(self._settings) as parts:
+                    self._follow(parts)
+            except (InfraError, LogError, psycopg.Error) as error:
+                _log.warning("following the log failed, trying again: %s", error)
+                self._stopped.wait(BACK_OFF_S)
+
+    def _follow(self, parts: Parts) -> None:
+        while not self._stopped.is_set():
+            self._wake.clear()
+            if self._projects:
+                finish_transfers(parts)
+                parts.projector.catch_up()
+            found = parts.models.checkpoints()
+            reached = {place: one.next_offset for place, one in found.items()}
+            if reached != self.reached:
+                with contextlib.suppress(RuntimeError):  # the loop has ended
+                    self._loop.call_soon_threadsafe(self._tell, reached)
+            self._wake.wait(WAITED_FOR_S if self._waiters else IDLE_S)
+
+    def _tell(self, reached: Reached) -> None:
+        self.reached = reached
+        for waiter in self._waiters:
+            if not waiter.done.done() and waiter.is_met(reached):
+                waiter.done.set_result(None)
+        self.on_change()

@@ -1,0 +1,102 @@
+"""How many requests a principal may make: a bucket of tokens each, here or in Redis."""
+
+import time
+from collections import OrderedDict
+from typing import Any, Final, Protocol
+
+from infra.settings import Settings
+
+_BUCKETS: Final = 65_536
+_BURST_S: Final = 2.0
+_SCRIPT: Final = """
+local rate, most = tonumber(ARGV[1]), tonumber(ARGV[2])
+local told = redis.call('TIME')
+local now = tonumber(told[1]) + tonumber(told[2]) / 1000000
+local kept = redis.call('HMGET', KEYS[1], 'left', 'at')
+local left = math.min(most, (tonumber(kept[1]) or most) + (now - (tonumber(kept[2]) or now)) * rate)
+local wait = 0
+if left < 1 then wait = (1 - left) / rate else left = left - 1 end
+redis.call('HSET', KEYS[1], 'left', left, 'at', now)
+redis.call('EXPIRE', KEYS[1], 60)
+return tostring(wait)
+"""
+"""One step in the server, so that several processes share a bucket; the time is the server's."""
+
+
+class Limiter(Protocol):
+    """Counts requests."""
+
+    async def wait_s(self, subject: str) -> float:
+        """Count a request; return 0, or after how many seconds one will be let in."""
+        ...
+
+    async def close(self) -> None:
+        """Give back what is held open."""
+        ...
+
+
+class LocalLimiter:
+    """Buckets in this process. `rate` requests a second, twice as many at once; 0 is no limit."""
+
+    def __init__(self, rate: int) -> None:
+        self._rate = rate
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    async def wait_s(self, subject: str) -> float:
+        """Count a request; return 0, or after how many seconds one will be let in."""
+        if not self._rate:
+            return 0.0
+        now, most = time.monotonic(), self._rate * _BURST_S
+        left, at = self._buckets.get(subject, (most, now))
+        left = min(most, left + (now - at) * self._rate)
+        wait_s = 0.0 if left >= 1 else (1 - left) / self._rate
+        self._buckets[subject] = (left if wait_s else left - 1, now)
+        self._buckets.move_to_end(subject)
+        while len(self._buckets) > _BUCKETS:
+            self._buckets.popitem(last=False)
+        return wait_s
+
+    async def close(self) -> None:
+        """Do nothing: nothing is held open."""
+
+
+class RedisLimiter:
+    """Buckets in Redis, shared by all processes; without Redis each process counts by itself."""
+
+    def __init__(self, url: str, rate: int) -> None:
+        import redis.asyncio
+
+        self._rate = rate
+        self._alone = LocalLimiter(rate)
+        self._client: Any = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.2, socket_connect_timeout=0.2
+        )
+        self._script = self._client.register_script(_SCRIPT)
+        self._down_until = 0.0
+
+    async def wait_s(self, subject: str) -> float:
+        """Count a request; return 0, or after how many seconds one will be let in."""
+        from redis.exceptions import RedisError
+
+        if not self._rate:
+            return 0.0
+        if time.monotonic() >= self._down_until:
+            try:
+                told = await self._script(
+                    keys=[f"daybook:limit:{subject}"], args=[self._rate, self._rate * _BURST_S]
+                )
+                return float(told)
+            except (RedisError, OSError, TimeoutError):
+                self._down_until = time.monotonic() + 1.0
+        return await self._alone.wait_s(subject)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+
+def limiter_for(settings: Settings, rate: int) -> Limiter:
+    """Return the limiter that the settings ask for."""
+    if settings.cache_url.scheme in ("redis", "rediss") and rate:
+        return RedisLimiter(settings.cache_url.text, rate)
+    return LocalLimiter(rate)

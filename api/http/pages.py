@@ -1,0 +1,236 @@
+"""One page of a read model: of the stored rows by one statement, of past ones by asking anew.
+
+Rows and the position they are answered from come from one statement, so they belong together.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+from psycopg import sql
+
+from api.questions import Asker, Question
+from api.read_models import ReadModel
+from api.views import BUSINESS_DATES, Shown, time_text
+from api.wiring import Parts
+from domain.errors import InvalidValue
+from projections.registry import PROJECTIONS
+from projections.rows import Projection, Table
+from schemas.partitioning import partition_of
+from streams.past import NOW, AsOf
+from streams.positions import to_text
+
+_TABLES: Final = {table.name: one for one in PROJECTIONS for table in one.tables}
+
+
+class Page(Struct, frozen=True):
+    """Rows as shown, the key of the last one if there are more, and whence they were answered."""
+
+    shown: Shown
+    last: list[Any] | None
+    position: str
+    is_provisional: bool = False
+
+
+class Period(Struct, frozen=True):
+    """The dates or instants between which facts are asked for, both included."""
+
+    since: AsOf = NOW
+    until: AsOf = NOW
+
+    def includes(self, time_ns: int, day: str) -> bool:
+        """Tell whether a fact lies in it."""
+        since, until = self.since, self.until
+        if since.day is not None and day < since.day:
+            return False
+        if since.ns is not None and time_ns < since.ns:
+            return False
+        return until.includes(time_ns, day)
+
+
+EVER: Final = Period()
+
+
+def projection_of(model: ReadModel) -> Projection:
+    """Return the projection that a read model's rows come from."""
+    return _TABLES["balance_days" if model.table is None else model.table.name]
+
+
+def is_stored(model: ReadModel, question: Question) -> bool:
+    """Tell whether a question is answered by rows as they are stored."""
+    is_now = question.as_of is NOW and question.known_at is None and question.method is None
+    return is_now and model.table is not None
+
+
+def page(
+    parts: Parts,
+    model: ReadModel,
+    question: Question,
+    period: Period,
+    after: list[Any] | None,
+    limit: int,
+    own: list[str] | None = None,
+) -> Page:
+    """Return the rows that come after a key, at most `limit` of them; `own` accounts alone."""
+    asker = Asker(parts, question, is_current=True)
+    if own is not None:
+        asker.accounts_asked = own
+    if is_stored(model, question):
+        found, position = _stored(parts, model, question, asker, period, after, limit)
+    else:
+        position = position_now(parts, model, question)
+        rows = model.rows(asker)
+        found = _following(model, period_rows(rows, period), after, limit)
+        if asker.known_at is not None:
+            position = to_text(asker.known_at)
+    rows, more = found[:limit], len(found) > limit
+    last = [getattr(rows[-1], name) for name in model.key] if more else None
+    provisional = asker.known_at is not None and asker.known_at.provisional
+    return Page(model.show(asker, rows), last, position, provisional)
+
+
+def position_now(parts: Parts, model: ReadModel, question: Question) -> str:
+    """Return the position that a read model holds for an account, or for all."""
+    projection = projection_of(model)
+    partition = _partition(parts, projection, question)
+    query = _places(projection.name, partition is not None).as_bytes(None)
+    values = () if partition is None else (partition,)
+    row = parts.models.connection.execute(query, values).fetchone()
+    return _named(projection, None if row is None else row[0])
+
+
+def _partition(parts: Parts, projection: Projection, question: Question) -> int | None:
+    """Return the partition of the one stream that is asked about, None where it is not one."""
+    key = question.account if projection.topic == "events" else question.instrument
+    return None if key is None else partition_of(key, parts.log.partitions)
+
+
+def _places(projection: str, of_one: bool) -> sql.Composed:
+    return sql.SQL(
+        "SELECT string_agg(partition || ':' || (next_offset - 1), ',' ORDER BY partition)"
+        " FILTER (WHERE next_offset > 1) AS position FROM projection_checkpoints"
+        " WHERE projection = {projection}{one}"
+    ).format(
+        projection=sql.Literal(projection), one=sql.SQL(" AND partition = %s" if of_one else "")
+    )
+
+
+def _named(projection: Projection, position: str | None) -> str:
+    text = position or "0:0"
+    if projection.topic == "events":
+        return text
+    return ",".join(f"{projection.topic}/{one}" for one in text.split(","))
+
+
+def _stored(
+    parts: Parts,
+    model: ReadModel,
+    question: Question,
+    asker: Asker,
+    period: Period,
+    after: list[Any] | None,
+    limit: int,
+) -> tuple[list[Any], str]:
+    table = model.table
+    assert table is not None
+    projection = projection_of(model)
+    partition = _partition(parts, projection, question)
+    told, values = conditions(table, question, asker.accounts_asked, period)
+    key = [] if after is None else _key(table, after)
+    query = _page_query(table.name, told, partition is not None, bool(key))
+    place = [] if partition is None else [partition]
+    found = parts.models.connection.execute(query, [*place, *values, *key, limit + 1]).fetchall()
+    rows = [table.row(*row[1:]) for row in found if row[1] is not None]
+    return rows, _named(projection, found[0][0])
+
+
+@lru_cache(maxsize=1024)
+def _page_query(name: str, told: tuple[str, ...], of_one: bool, goes_on: bool) -> bytes:
+    """Return the statement of a page. Putting it together takes longer than it takes to run."""
+    projection = _TABLES[name]
+    table = next(one for one in projection.tables if one.name == name)
+    columns = _listed(table.key)
+    marks = sql.SQL(", ").join(sql.Placeholder() for _ in table.key)
+    after = sql.SQL(" AND ({}) > ({})" if goes_on else "").format(columns, marks)
+    query = sql.SQL(
+        "SELECT c.position, t.* FROM ({places}) AS c LEFT JOIN LATERAL"
+        " (SELECT {columns} FROM {table} AS t{where}{after} ORDER BY {key} LIMIT %s) AS t ON true"
+        " ORDER BY {key}"
+    ).format(
+        places=_places(projection.name, of_one),
+        columns=_listed(table.columns),
+        table=sql.Identifier(name),
+        where=where(told),
+        after=after,
+        key=columns,
+    )
+    return query.as_bytes(None)
+
+
+def where(told: tuple[str, ...]) -> sql.Composed:
+    """Return conditions as one."""
+    return sql.SQL(" WHERE ") + sql.SQL(" AND ").join(map(sql.SQL, told))
+
+
+def conditions(
+    table: Table, question: Question, accounts: list[str] | None, period: Period
+) -> tuple[tuple[str, ...], list[Any]]:
+    """Return the conditions on stored rows that a question makes, and their values."""
+    told: list[str] = ["true"]
+    values: list[Any] = []
+    if accounts is not None and "account" in table.columns:
+        told.append("t.account = ANY(%s)")
+        values.append(accounts)
+    if question.instrument is not None and "instrument" in table.columns:
+        told.append("t.instrument = %s")
+        values.append(question.instrument)
+    if question.open_only and table.name in _QUANTITIES:
+        told.append(f"t.{_QUANTITIES[table.name]} <> 0")
+    for sign, bound in ((">=", period.since), ("<=", period.until)):
+        if bound.ns is not None:
+            told.append(f"t.event_time_ns {sign} %s")
+            values.append(bound.ns)
+        if bound.day is not None:
+            told.append(f"{_business_date(table)} {sign} %s")
+            values.append(bound.day)
+    return tuple(told), values
+
+
+_QUANTITIES: Final = {"positions": "quantity", "lots": "remaining"}
+
+
+def _business_date(table: Table) -> str:
+    day = "to_char(to_timestamp(t.event_time_ns / 1000000000), 'YYYY-MM-DD')"
+    column = "price_date" if table.name == "prices" else BUSINESS_DATES.get(table.name)
+    return day if column is None else f"coalesce(nullif(t.{column}, ''), {day})"
+
+
+def period_rows(rows: Sequence[Any], period: Period) -> Sequence[Any]:
+    """Return the rows that lie in a period."""
+    if period == EVER:
+        return rows
+    return [row for row in rows if period.includes(row.event_time_ns, _day_of(row))]
+
+
+def _day_of(row: Any) -> str:
+    told = (getattr(row, name, None) for name in ("trade_date", "booked_date", "price_date"))
+    return next(filter(None, told), None) or time_text(row.event_time_ns)[:10]
+
+
+def _following(model: ReadModel, rows: Sequence[Any], after: list[Any] | None, limit: int) -> Any:
+    if after is not None:
+        key = tuple(after)
+        rows = [row for row in rows if tuple(getattr(row, name) for name in model.key) > key]
+    return rows[: limit + 1]
+
+
+def _key(table: Table, after: list[Any]) -> list[Any]:
+    if len(after) != len(table.key):
+        raise InvalidValue("cursor", msgspec.json.encode(after).decode(), "a cursor of this table")
+    return after
+
+
+def _listed(names: Sequence[str]) -> sql.Composed:
+    return sql.SQL(", ").join(sql.Identifier("t", name) for name in names)

@@ -1,0 +1,235 @@
+"""The client against a real server: commands, tables and what it makes of faults."""
+
+import asyncio
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from daybook_client import (
+    AsyncClient,
+    Client,
+    Conflict,
+    FeedGap,
+    Invalid,
+    LocalTable,
+    NotFound,
+    ProblemError,
+    Refused,
+    Unavailable,
+    Update,
+)
+from daybook_client.feed import Again, Subscription
+from daybook_client.local import KEYS
+from daybook_client.tables import DECIMALS
+
+from api.http.feed.sources import SOURCES
+from api.read_models import READ_MODELS
+from tests.api.client.conftest import PACKAGE
+from tests.api.http.feed.serving import Served
+
+DEAL: dict[str, Any] = {"instrument": "AAPL", "side": "buy", "quantity": 10, "currency": "USD"}
+WHEN = datetime(2024, 1, 2, 14, 30, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def client(served: Served) -> Iterator[Client]:
+    """A client of the server."""
+    with Client(served.url) as made:
+        yield made
+
+
+def test_a_command_is_booked_once_whatever_its_key_is_told(client: Client) -> None:
+    first = client.record_deal("A1", price="185.5", key="k1", event_time=WHEN, **DEAL)
+    again = client.record_deal("A1", price=Decimal("185.50"), key="k1", event_time=WHEN, **DEAL)
+    assert (first.status, first.event, first.replayed) == ("accepted", "DealRecorded", False)
+    assert (again.position, again.replayed) == (first.position, True)
+    with pytest.raises(Conflict):
+        client.record_deal("A1", price="186", key="k1", event_time=WHEN, **DEAL)
+
+
+def test_what_was_written_is_read(client: Client) -> None:
+    answer = client.record_deal("A2", price="100.25", **DEAL)
+    (row,) = client.positions("A2", min_position=answer.position).rows()
+    assert row["quantity"] == 10
+    assert row["cost_basis"] == Decimal("1002.50")
+    order = client.place_order("A2", instrument="AAPL", side="buy", quantity=1, order_id="2/o1")
+    assert order.event == "OrderPlaced"
+    assert client.cancel_order("A2", "2/o1").event == "OrderCancelRequested"
+    (placed,) = client.orders("A2").rows()
+    assert placed["order_id"] == "2/o1"
+    sent = client.send_transfer("A2", "A3", cash=[{"currency": "USD", "amount": "5"}])
+    assert sent.event == "TransferSent"
+
+
+def test_each_form_of_a_table_holds_the_same(client: Client) -> None:
+    for number, price in enumerate(("10.5", "11.25", "12")):
+        answer = client.record_deal("A4", price=price, deal_id=f"f{number}", **DEAL)
+    table = client.deals("A4", min_position=answer.position)
+    rows = table.rows()
+    assert [row["price"] for row in rows] == [Decimal("10.5"), Decimal("11.25"), Decimal(12)]
+    assert table.arrow().column("price").to_pylist() == [row["price"] for row in rows]
+    assert list(table.pandas()["price"]) == [row["price"] for row in rows]
+    assert list(table.pandas(decimals=True)["price"]) == [row["price"] for row in rows]
+    assert table.polars()["price"].to_list() == [row["price"] for row in rows]
+    assert client.deals("A4", known_at=datetime(2020, 1, 1, tzinfo=UTC)).rows() == []
+
+
+def test_faults_are_typed(client: Client) -> None:
+    with pytest.raises(Refused) as refused:
+        client.cancel_order("A1", "nope/1")
+    assert refused.value.reason == "unknown_order"
+    with pytest.raises(Invalid, match="side"):
+        client.record_deal("A1", price=1, **(DEAL | {"side": "sideways"}))
+    with pytest.raises(NotFound):
+        client.deals("nobody").rows()
+    with pytest.raises(TypeError, match="float"):
+        client.record_deal("A1", price=1.5, **DEAL)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="no time zone"):
+        client.record_deal("A1", price=1, event_time=datetime(2024, 1, 1), **DEAL)  # noqa: DTZ001
+    with pytest.raises(ProblemError) as later:
+        next(client.feed("pnl", "A1"))
+    assert later.value.kind == "topic-not-yet"
+
+
+def test_lists_are_answered_one_by_one(client: Client) -> None:
+    deposit = {"cash_id": "c1", "kind": "deposit", "amount": "5", "currency": "USD"}
+    answers = client.submit_all(
+        [{"type": "MoveCash", "account": "A5", "data": deposit}, {"type": "Nonsense"}]
+    )
+    assert [one.status for one in answers] == ["accepted", "refused"]
+
+
+def test_the_asynchronous_client_does_the_same(served: Served) -> None:
+    async def run() -> None:
+        async with AsyncClient(served.url) as client:
+            answer = await client.move_cash("A6", kind="deposit", amount="7.5", currency="USD")
+            (row,) = await client.balances("A6", min_position=answer.position).rows()
+            assert row["balance"] == Decimal("7.5")
+            assert (await client.cash("A6").arrow()).num_rows == 1
+            table = LocalTable("balances")
+            feed = client.feed("balances", "A6")
+            async for update in feed:
+                table.apply(update)
+                if len(table) == 1:
+                    break
+            await feed.aclose()
+            assert table["A6", "USD"]["settled"] == Decimal("7.5")
+
+    asyncio.run(run())
+
+
+# --- a server that fails -------------------------------------------------------------------------
+
+
+class Failing(BaseHTTPRequestHandler):
+    """Fails a few times: by a broken connection, by 503; then accepts."""
+
+    keys: ClassVar[list[str | None]] = []
+
+    def do_POST(self) -> None:
+        self.keys.append(self.headers["Idempotency-Key"])
+        self.rfile.read(int(self.headers["Content-Length"]))
+        if len(self.keys) == 1:
+            self.close_connection = True
+            return
+        told = b'{"command_id":"c","status":"accepted","position":"1:1","event":"E","reason":null}'
+        self.send_response(503 if len(self.keys) == 2 else 201)
+        self.send_header("Content-Length", str(len(told)))
+        self.end_headers()
+        self.wfile.write(told)
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+def test_a_command_is_sent_again_with_the_same_key() -> None:
+    with HTTPServer(("127.0.0.1", 0), Failing) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        with Client(f"http://127.0.0.1:{server.server_port}") as client:
+            assert client.open_account("A1").status == "accepted"
+        server.shutdown()
+        thread.join()
+    assert len(Failing.keys) == 3
+    assert len(set(Failing.keys)) == 1
+
+
+def test_a_server_that_is_not_there_is_said_to_be_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("daybook_client.client.ATTEMPTS", 2)
+    with Client("http://127.0.0.1:9") as client, pytest.raises(Unavailable):
+        client.accounts().rows()
+
+
+# --- what is missed ------------------------------------------------------------------------------
+
+
+def frame(op: str, number: int, position: str, **told: Any) -> str:
+    return json.dumps({"op": op, "id": number, "position": position, "rows": [], **told})
+
+
+def test_a_gap_is_asked_for_again_and_then_an_error() -> None:
+    subscription = Subscription("deals", "A1", None)
+    assert json.loads(subscription.begin()).get("from") is None
+    assert isinstance(subscription.take(frame("snapshot", 1, "a")), Update)
+    told = subscription.take(frame("delta", 1, "b", previous="a", removed=[]))
+    assert isinstance(told, Update)
+    assert isinstance(subscription.take(frame("delta", 1, "d", previous="c", removed=[])), Again)
+    assert json.loads(subscription.begin())["from"] == "b"
+    assert subscription.take(frame("delta", 1, "e", previous="d", removed=[])) is None
+    with pytest.raises(FeedGap):
+        subscription.take(frame("delta", 2, "e", previous="d", removed=[]))
+
+
+def test_a_local_table_takes_nothing_that_does_not_follow() -> None:
+    table = LocalTable("alerts")
+    table.apply(Update(True, "a", [{"alert": "x"}, {"alert": "y"}]))
+    table.apply(Update(False, "b", [{"alert": "z"}], "a", ({"alert": "x"},)))
+    assert [row["alert"] for row in table.rows()] == ["y", "z"]
+    with pytest.raises(FeedGap):
+        table.apply(Update(False, "d", [], "c"))
+
+
+# --- the package ---------------------------------------------------------------------------------
+
+
+def test_it_knows_the_servers_columns() -> None:
+    decimals = {
+        name: frozenset(column for column, kind in model.columns if kind == "decimal")
+        for name, model in READ_MODELS.items()
+    }
+    assert decimals == DECIMALS
+    assert {topic: source.key for topic, source in SOURCES.items()} == {
+        topic: key for topic, key in KEYS.items() if topic != "alerts"
+    }
+
+
+def test_it_is_light_and_knows_nothing_of_the_ledger() -> None:
+    code = "import sys, daybook_client; print(*sys.modules)"
+    told = subprocess.run(
+        [sys.executable, "-c", code], cwd=PACKAGE, capture_output=True, check=True, text=True
+    )
+    loaded = {name.partition(".")[0] for name in told.stdout.split()}
+    ours = ("api", "domain", "schemas", "projections", "infra", "streams")
+    assert loaded.isdisjoint({*ours, "pyarrow", "pandas", "polars", "msgspec", "psycopg"})
+
+
+def test_its_wheel_has_the_package_and_its_types(tmp_path: Path) -> None:
+    import zipfile
+
+    from hatchling.builders.wheel import WheelBuilder
+
+    (wheel,) = WheelBuilder(str(PACKAGE)).build(directory=str(tmp_path))
+    names = zipfile.ZipFile(wheel).namelist()
+    sources = {f"daybook_client/{path.name}" for path in (PACKAGE / "daybook_client").glob("*.py")}
+    assert sources | {"daybook_client/py.typed"} <= set(names)
+    assert {name.partition("/")[0] for name in names if "dist-info" not in name} == {
+        "daybook_client"
+    }

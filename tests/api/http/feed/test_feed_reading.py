@@ -1,0 +1,129 @@
+"""Reads for the feed: pieces make up the table, from one moment, whatever the sizes."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from api.http.feed import sources
+from api.http.feed.reading import Ask, Moment, Piece, Reader
+from api.http.feed.sources import FED_TABLES, SOURCES
+from api.questions import Asker, Question
+from api.read_models import READ_MODELS
+from api.tables import json_row
+from api.wiring import Parts, running
+from infra.settings import load_settings
+from projections.registry import PROJECTIONS
+from streams.past import stream_events
+from tests.api.command_line import CommandLine
+from tests.api.conftest import NewDaybook
+from tests.streams.sample_book import ACCOUNTS, sample_requests
+
+
+@pytest.fixture(scope="module")
+def parts(new_daybook: NewDaybook) -> Iterator[Parts]:
+    """A sample book, projected."""
+    daybook: CommandLine = new_daybook()
+    settings = load_settings(environ=daybook.environment, folder=daybook.folder)
+    with running(settings) as made:
+        made.ledger.submit(sample_requests(400))
+        made.projector.catch_up()
+        yield made
+
+
+@pytest.fixture
+def reader(parts: Parts) -> Reader:
+    """What reads the sample book."""
+    return Reader(lambda: parts.models.connection, parts.log)
+
+
+def pieces(reader: Reader, topic: str, account: str | None) -> Iterator[Piece]:
+    """Yield pieces until there is no more."""
+    position = None
+    while True:
+        moment: Moment = reader.read([Ask(topic, account, position)])
+        (piece,) = moment.pieces
+        assert piece is not None
+        assert piece.previous == position
+        yield piece
+        position = piece.position
+        if piece.is_whole:
+            return
+
+
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+@pytest.mark.parametrize("account", [*ACCOUNTS, "nobody", None])
+@pytest.mark.parametrize("topic", [topic for topic in SOURCES if topic != "events"])
+def test_pieces_make_up_the_table(
+    parts: Parts,
+    reader: Reader,
+    monkeypatch: pytest.MonkeyPatch,
+    topic: str,
+    account: str | None,
+    size: int,
+) -> None:
+    monkeypatch.setattr(sources, "PIECE_ROWS", size)
+    rows = {row.key: row.json for piece in pieces(reader, topic, account) for row in piece.rows}
+    model = READ_MODELS[topic]
+    shown = model.ask(Asker(parts, Question(account=account), is_current=True))
+    names = [name for name, _ in shown.columns]
+    assert [rows[key] for key in sorted(rows)] == [json_row(names, row) for row in shown.rows]
+
+
+@pytest.mark.parametrize("size", [3, 10_000])
+@pytest.mark.parametrize("account", [*ACCOUNTS, None])
+def test_events_are_all_there_once(
+    parts: Parts,
+    reader: Reader,
+    monkeypatch: pytest.MonkeyPatch,
+    account: str | None,
+    size: int,
+) -> None:
+    monkeypatch.setattr(sources, "PIECE_ROWS", size)
+    found = [
+        msgspec.json.decode(row.json)
+        for piece in pieces(reader, "events", account)
+        for row in piece.rows
+    ]
+    for name in ACCOUNTS if account is None else (account,):
+        own: list[dict[str, Any]] = [row for row in found if row["account"] == name]
+        wanted = [one.seq for one in stream_events(parts.log, "events", name, 2**62)]
+        assert [row["seq"] for row in own] == wanted
+        hashes = ["0" * 64, *(row["hash"] for row in own)]
+        assert [row["prev_hash"] for row in own][1:] == hashes[1:-1]
+
+
+def test_a_live_ask_is_quiet_where_nothing_changed(reader: Reader) -> None:
+    for topic in SOURCES:
+        *_, last = pieces(reader, topic, "A1")
+        (piece,) = reader.read([Ask(topic, "A1", last.position, is_live=True)]).pieces
+        assert piece is None
+
+
+def test_asks_are_answered_together(reader: Reader) -> None:
+    asks = [Ask(topic, name, None) for topic in SOURCES for name in (None, *ACCOUNTS)]
+    alone = [reader.read([ask]).pieces[0] for ask in asks]
+    assert list(reader.read(asks).pieces) == alone
+
+
+def test_rows_of_the_feeds_tables_are_never_deleted(parts: Parts) -> None:
+    """Then what changed since a position is all that a resume needs."""
+    seen = 0
+    for projection in PROJECTIONS:
+        fed = [table for table in projection.tables if table in FED_TABLES]
+        for account in ACCOUNTS if fed else ():
+            fold = projection.make(fresh=True)
+            keys: dict[str, set[Any]] = {table.name: set() for table in fed}
+            for one in stream_events(parts.log, projection.topic, account, 2**62):
+                if type(one.event) in projection.handles:
+                    fold.apply([one])
+                    for table in fed:
+                        now = {
+                            tuple(getattr(row, name) for name in table.key)
+                            for row in fold.rows(table)
+                        }
+                        assert keys[table.name] <= now
+                        keys[table.name] = now
+                        seen += len(now)
+    assert seen

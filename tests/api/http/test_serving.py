@@ -1,0 +1,161 @@
+"""`daybook serve` as a process: it starts, shares its home, survives being killed, and ends."""
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.api.command_line import CommandLine
+from tests.api.http.server import cash
+
+_PATIENCE_S = 60.0
+
+
+@contextlib.contextmanager
+def process(daybook: CommandLine, *words: str) -> Iterator[Any]:
+    """Run `daybook serve`; yields the process and a client of it."""
+    running = daybook.start("serve", "--port", "0", *words)
+    try:
+        assert running.stdout is not None
+        url = running.stdout.readline().strip()
+        assert url.startswith("http://"), running.communicate()
+        with httpx.Client(base_url=url, timeout=30) as client:
+            yield running, client
+    finally:
+        if running.poll() is None:
+            running.send_signal(signal.SIGTERM)
+        running.communicate(timeout=_PATIENCE_S)
+
+
+def deposits(client: httpx.Client, account: str, how_many: int, name: str) -> list[str]:
+    """Make deposits of 1; return the ids of those that were acknowledged."""
+    made = []
+    for number in range(how_many):
+        cash_id = f"{name}{number}"
+        try:
+            answer = client.post(
+                "/v1/cash",
+                json=cash(account, cash_id, "1"),
+                headers={"Idempotency-Key": cash_id},
+            )
+        except httpx.TransportError:
+            break
+        assert answer.status_code in (200, 201), answer.text
+        made.append(cash_id)
+    return made
+
+
+def balance(client: httpx.Client, account: str, position: str) -> str:
+    answer = client.get(f"/v1/accounts/{account}/balances", params={"min_position": position})
+    return str(answer.json()["data"][0]["balance"])
+
+
+def test_it_says_what_is_protected_and_ends_well(daybook: CommandLine) -> None:
+    running = daybook.start("serve", "--port", "0")
+    assert running.stdout is not None
+    url = running.stdout.readline().strip()
+    assert httpx.get(url + "/readyz").json()["status"] == "ready"
+    page = httpx.get(url + "/")
+    assert page.headers["Content-Type"].startswith("text/html")
+    running.send_signal(signal.SIGTERM)
+    _, err = running.communicate(timeout=_PATIENCE_S)
+    assert running.returncode == 0, err
+    assert "no token is needed" in err
+    assert "Traceback" not in err
+
+
+def test_a_port_that_is_taken_is_said_so(daybook: CommandLine) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = daybook("serve", "--port", str(taken.getsockname()[1]))
+    assert done.code == 3
+    assert "--port" in done.err
+
+
+def test_a_token_is_needed_once_there_is_a_key(daybook: CommandLine) -> None:
+    with process(daybook) as (_, client):
+        assert client.get("/v1/accounts").status_code == 200
+        told = daybook.good("token", "--role", "quant").out.strip()
+        deadline = time.monotonic() + _PATIENCE_S
+        while client.get("/v1/accounts").status_code == 200:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        headers = {"Authorization": f"Bearer {told}"}
+        assert client.get("/v1/accounts", headers=headers).status_code == 200
+
+
+def test_two_servers_and_the_command_line_share_a_home(daybook: CommandLine) -> None:
+    with process(daybook) as (_, one), process(daybook) as (_, other):
+        threads = [
+            threading.Thread(target=deposits, args=(client, "S1", 30, name))
+            for client, name in ((one, "a"), (other, "b"))
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        last = one.post("/v1/cash", json=cash("S1", "last", "1")).headers["Daybook-Position"]
+        assert balance(other, "S1", last) == "61"
+        (row,) = daybook.rows("balances", "--account", "S1")
+        assert row["balance"] == "61"
+        command = cash("S1", "by-hand", "1")
+        about = {name: command.pop(name) for name in ("account", "event_time")}
+        (answer,) = daybook.submitted(
+            {"command_id": "c", "type": "MoveCash", **about, "data": command}
+        )
+        assert balance(other, "S1", answer["position"]) == "62"
+
+
+def test_what_was_acknowledged_survives_a_kill(daybook: CommandLine) -> None:
+    made: list[str] = []
+    with process(daybook) as (running, client):
+        writer = threading.Thread(
+            target=lambda: made.extend(deposits(client, "K1", 100_000, "k")), daemon=True
+        )
+        writer.start()
+        deadline = time.monotonic() + _PATIENCE_S
+        while time.monotonic() < deadline:
+            if len(client.get("/v1/accounts/K1/cash").json().get("data", [])) >= 20:
+                break
+        os.kill(running.pid, signal.SIGKILL)
+        writer.join(_PATIENCE_S)
+    assert len(made) >= 20
+    with process(daybook) as (_, client):
+        again = deposits(client, "K1", len(made) + 1, "k")  # the last may have landed unheard
+        assert again[:-1] == made
+        position = client.post("/v1/cash", json=cash("K1", "end", "1")).headers["Daybook-Position"]
+        assert balance(client, "K1", position) == str(len(made) + 2)
+    assert daybook("verify").code == 0
+
+
+def test_requests_under_way_are_answered_before_it_ends(daybook: CommandLine) -> None:
+    with process(daybook) as (running, client):
+        answers: list[int] = []
+
+        def ask() -> None:
+            told = {"min_position": "0:99999"}
+            answers.append(client.get("/v1/accounts", params=told).status_code)
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        time.sleep(0.5)
+        running.send_signal(signal.SIGTERM)
+        asking.join(_PATIENCE_S)
+        running.wait(_PATIENCE_S)
+        assert answers == [504]
+        assert running.returncode == 0
+
+
+@pytest.mark.parametrize("url", ["postgresql://127.0.0.1:1/none"])
+def test_a_ledger_that_is_not_there_is_said_so(tmp_path: Path, url: str) -> None:
+    daybook = CommandLine(tmp_path, DAYBOOK_LOG_URL=url, DAYBOOK_STORE_URL=url)
+    done = daybook("serve", "--port", "0")
+    assert done.code == 3
+    assert "not available" in done.err

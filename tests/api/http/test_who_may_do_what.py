@@ -1,0 +1,204 @@
+"""Every path, every role, own and foreign accounts: made from the routes, so none is forgotten."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from starlette.routing import Route
+
+from api.http.app import create_app, operations
+from api.http.examples import EXAMPLES
+from api.http.operation import Operation
+from api.http.security import ROLES
+from tests.api.http.server import TIME, Server, cash
+
+READERS = {"trader", "quant", "compliance", "service", "admin"}
+BOOKERS = {"service", "admin"}
+MAY: dict[str, set[str]] = {
+    **{operation.name: READERS for operation in operations() if operation.name.startswith("read_")},
+    "submit": {"trader", "service", "admin"},
+    "openAccount": BOOKERS,
+    "placeOrder": BOOKERS | {"trader"},
+    "cancelOrder": BOOKERS | {"trader"},
+    "replaceOrder": BOOKERS | {"trader"},
+    "recordDeal": BOOKERS,
+    "bustDeal": BOOKERS,
+    "correctDeal": BOOKERS,
+    "moveCash": BOOKERS,
+    "sendTransfer": BOOKERS,
+    "metrics": BOOKERS,
+}
+"""Who may do what: written down by hand, to be compared with what the table makes of it."""
+PUBLIC = {"healthz", "readyz"}
+OPEN_PATHS = {"/openapi.json", "/", "/{name:path}"}
+OWN, FOREIGN, ABSENT, OTHER_OWN = "OWN", "FOREIGN", "ABSENT", "OWN2"
+
+
+@pytest.fixture(scope="module")
+def clients(guarded: Server) -> Iterator[dict[str, httpx.Client]]:
+    """A client for each role, whose accounts are OWN and OWN2; and one of an administrator."""
+    made = {role: guarded.client(guarded.token(role, accounts=[OWN, OTHER_OWN])) for role in ROLES}
+    made["all"] = guarded.client(guarded.token("admin"))
+    for account, portfolio in ((OWN, "mine"), (OTHER_OWN, "mine"), (FOREIGN, "theirs")):
+        body = {"account": account, "event_time": TIME, "portfolio": portfolio}
+        assert made["all"].post("/v1/accounts", json=body).status_code == 201
+        assert made["all"].post("/v1/cash", json=cash(account, "C1")).status_code == 201
+    yield made
+    for client in made.values():
+        client.close()
+
+
+def asked(operation: Operation, account: str, key: str) -> tuple[str, str, dict[str, Any]]:
+    """Return a request of an operation about an account: method, path, and what goes with it."""
+    portfolio = {OWN: "mine", FOREIGN: "theirs"}.get(account, "nowhere")
+    path = operation.path.replace("{account}", account).replace("{portfolio}", portfolio)
+    path = path.replace("{id}", "X1")
+    if operation.body is None:
+        params = {"account": account} if operation.name == "read_events" else {}
+        return operation.method, path, {"params": params}
+    if operation.name == "submit":
+        data = cash(account, "C1") if key.startswith("book") else EXAMPLES["PlaceOrder"]
+        data = {name: data[name] for name in data if name not in ("account", "event_time")}
+        kind = "MoveCash" if key.startswith("book") else "PlaceOrder"
+        about = {"command_id": f"{key}-{account}", "account": account, "event_time": TIME}
+        return "POST", path, {"json": {**about, "type": kind, "data": data}}
+    body = {**operation.body.example, "account": account}
+    if operation.name == "sendTransfer":
+        body["to_account"] = OTHER_OWN
+    return "POST", path, {"json": body}
+
+
+def test_every_route_is_in_the_table(guarded: Server) -> None:
+    app = create_app(guarded.services)
+    table = {(one.method, one.path) for one in operations()}
+    for route in app.router.routes:
+        if not isinstance(route, Route) or route.path in OPEN_PATHS:
+            continue
+        path = route.path.replace(":path}", "}")
+        for method in (route.methods or set()) - {"HEAD"}:
+            assert (method, path) in table
+
+
+@pytest.mark.parametrize("operation", operations(), ids=lambda one: one.name)
+@pytest.mark.parametrize("role", ROLES)
+def test_a_role_may_do_this_and_no_more(
+    clients: dict[str, httpx.Client], operation: Operation, role: str
+) -> None:
+    method, path, told = asked(operation, OWN, f"orders-{role}")
+    answer = clients[role].request(method, path, **told)
+    if operation.name in PUBLIC:
+        assert answer.status_code == 200
+        return
+    may = role in MAY[operation.name]
+    if operation.owner == "portfolio":
+        assert answer.status_code == 404  # accounts were given to them, and no portfolio
+    elif not may:
+        assert answer.status_code == 403
+        assert answer.json()["type"] == "urn:daybook:problem:forbidden"
+    else:
+        assert answer.status_code in (200, 201, 409, 422), answer.text
+        assert answer.status_code < 400 or "answer" in answer.json(), answer.text
+
+
+@pytest.mark.parametrize("operation", operations(), ids=lambda one: one.name)
+@pytest.mark.parametrize("role", ROLES)
+def test_a_foreign_account_is_as_absent_as_one_that_is_not_there(
+    clients: dict[str, httpx.Client], operation: Operation, role: str
+) -> None:
+    answers = []
+    for account in (FOREIGN, ABSENT):
+        method, path, told = asked(operation, account, f"orders-{role}")
+        answers.append(clients[role].request(method, path, **told))
+    foreign, absent = answers
+    assert foreign.status_code == absent.status_code
+    names_account = operation.owner or operation.body or operation.name == "read_events"
+    if names_account:
+        assert foreign.status_code in (403, 404)
+        assert foreign.content == absent.content
+    if operation.name == "read_accounts":
+        assert {row["account"] for row in foreign.json()["data"]} == {OWN, OTHER_OWN}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_list_of_commands_is_no_way_around(clients: dict[str, httpx.Client], role: str) -> None:
+    submit = next(one for one in operations() if one.name == "submit")
+    commands = [asked(submit, account, f"book-{role}")[2]["json"] for account in (FOREIGN, ABSENT)]
+    commands.append(
+        {
+            "command_id": f"r-{role}",
+            "type": "RecordPrice",
+            "key": "AAPL",
+            "event_time": TIME,
+            "data": {"price": "1", "currency": "USD"},
+        }
+    )
+    answer = clients[role].post("/v1/commands", json=commands)
+    if role not in MAY["submit"]:
+        assert answer.status_code == 403
+        return
+    reasons = [one["reason"] for one in answer.json()]
+    if role in BOOKERS:
+        assert reasons == ["unknown_account", "unknown_account", None]
+    else:
+        assert reasons == ["forbidden"] * 3
+
+
+def test_a_transfer_does_not_find_out_whose_accounts_there_are(
+    clients: dict[str, httpx.Client],
+) -> None:
+    body = EXAMPLES["SendTransfer"] | {"account": OWN}
+    answers = [
+        clients["service"].post("/v1/transfers", json=body | {"to_account": account})
+        for account in (FOREIGN, ABSENT)
+    ]
+    assert [one.status_code for one in answers] == [404, 404]
+    assert answers[0].content == answers[1].content
+
+
+def test_nobody_speaks_for_another(clients: dict[str, httpx.Client]) -> None:
+    submit = next(one for one in operations() if one.name == "submit")
+    command = asked(submit, OWN, "orders-actor")[2]["json"] | {"actor": "somebody else"}
+    command["data"] = command["data"] | {"order_id": "actor"}
+    answer = clients["trader"].post("/v1/commands", json=command)
+    assert (answer.status_code, answer.json()["field"]) == (422, "actor")
+    del command["actor"]
+    clients["trader"].post("/v1/commands", json=command)
+    events = clients["trader"].get("/v1/events", params={"account": OWN, "limit": 10_000}).json()
+    (found,) = (one for one in events["data"] if one["command_id"] == command["command_id"])
+    assert found["actor"] == "trader"
+
+
+def test_a_portfolio_gives_its_accounts_as_they_are_now(
+    guarded: Server, clients: dict[str, httpx.Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.http.directory._TRUSTED_S", 0.0)
+    everything = clients["all"]
+    mine = {"account": OWN, "event_time": TIME, "portfolio": "mine"}
+    assert everything.post("/v1/accounts", json=mine).status_code == 201
+    parent = {"command_id": "pf1", "type": "DefinePortfolio", "key": "mine", "event_time": TIME}
+    everything.post("/v1/commands", json=parent | {"data": {"parent": "house"}})
+    with guarded.client(guarded.token("quant", portfolios=["house"])) as quant:
+        assert quant.get(f"/v1/accounts/{OWN}/cash").status_code == 200
+        assert quant.get(f"/v1/accounts/{FOREIGN}/cash").status_code == 404
+        assert quant.get("/v1/portfolios/house/positions").status_code == 200
+        assert quant.get("/v1/portfolios/mine/positions").status_code == 200
+        theirs, nowhere = (
+            quant.get(f"/v1/portfolios/{name}/positions") for name in ("theirs", "nowhere")
+        )
+        assert (theirs.status_code, theirs.content) == (404, nowhere.content)
+        listed = quant.get("/v1/accounts").json()["data"]
+        assert {row["account"] for row in listed} == {OWN, OTHER_OWN}
+        moved = {"account": OTHER_OWN, "event_time": TIME, "portfolio": "theirs"}
+        done = everything.post("/v1/accounts", json=moved)
+        quant.get("/v1/accounts", params={"min_position": done.headers["Daybook-Position"]})
+        assert quant.get(f"/v1/accounts/{OTHER_OWN}/cash").status_code == 404
+
+
+def test_the_whole_log_is_for_who_may_see_all(
+    guarded: Server, clients: dict[str, httpx.Client]
+) -> None:
+    assert clients["compliance"].get("/v1/events").status_code == 403
+    assert clients["compliance"].get("/v1/events?topic=reference").status_code == 200
+    with guarded.client(guarded.token("compliance")) as compliance:
+        assert compliance.get("/v1/events").status_code == 200
