@@ -27,13 +27,14 @@ _NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 EMBEDDED: Final = "embedded:"
 MEMORY: Final = "memory:"
 _POSTGRES_FORM: Final = "postgresql://[USER[:PASSWORD]@][HOST[:PORT]]/DATABASE"
-_KAFKA_FORM: Final = "kafka://HOST:PORT[,HOST:PORT...]/NAMESPACE"
+_KAFKA_FORM: Final = "kafka://HOST:PORT[,HOST:PORT...]/NAMESPACE[?OPTION=VALUE&...]"
 _REDIS_FORM: Final = "redis://[:PASSWORD@]HOST[:PORT][/NUMBER]"
 
 
 def redacted(url: str) -> str:
     """Hide the passwords of a URL, well-formed or not."""
-    return _NAMED_PASSWORD.sub(r"\1***", _USER_PASSWORD.sub(r"\1:***@", url))
+    # Named ones first: one with an "@" in it would be taken for a user's, and half of it shown.
+    return _USER_PASSWORD.sub(r"\1:***@", _NAMED_PASSWORD.sub(r"\1***", url))
 
 
 class ServerUrl(msgspec.Struct, frozen=True):
@@ -178,7 +179,11 @@ def _is_postgres(text: str) -> bool:
 
 
 def _is_kafka(text: str) -> bool:
-    hosts, slash, namespace = text.removeprefix("kafka://").partition("/")
+    # Which options there are is for the log's own client to judge, on connecting.
+    place, _, options = text.removeprefix("kafka://").partition("?")
+    hosts, slash, namespace = place.partition("/")
+    if re.search(r"[\s\0]", options):
+        return False
     if not text.startswith("kafka://") or not slash or not _NAMESPACE.fullmatch(namespace):
         return False
     return all(

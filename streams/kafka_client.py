@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import hashlib
 import logging
 import os
 import re
@@ -24,6 +25,8 @@ ENVIRONMENT_PREFIX: Final = "DAYBOOK_KAFKA_"
 
 _HINT: Final = "is a broker running there? `daybook infra status` shows the servers started here"
 _NAMESPACE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_PLAIN_NAME: Final = re.compile(r"[a-z_][a-z0-9_]{0,53}")
+_NOT_IN_NAMES: Final = re.compile(r"[^a-z0-9_]")
 _HOSTS: Final = re.compile(r"[^\s,/?@]+:[0-9]{1,5}(,[^\s,/?@]+:[0-9]{1,5})*")
 _PROTOCOLS: Final = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 _MECHANISMS: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
@@ -68,6 +71,18 @@ class KafkaPlace(Struct, frozen=True):
     hosts: str
     namespace: str
     security: Security = Security()
+
+    @property
+    def schema(self) -> str:
+        """The schema of the read models: the namespace, where Postgres takes it as a name.
+
+        Else what can be taken of it, with a digest (SHA-256) that keeps two namespaces apart.
+        """
+        name = self.namespace
+        if _PLAIN_NAME.fullmatch(name) and not name.startswith("pg_"):
+            return name
+        digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+        return f"n_{_NOT_IN_NAMES.sub('_', name.lower())[:48]}_{digest}"
 
     def client_options(self) -> dict[str, Any]:
         """Return what every client of aiokafka takes; raises SettingsError for unusable files."""

@@ -89,7 +89,8 @@ class KafkaLog:
         admin = AIOKafkaAdminClient(**options, request_timeout_ms=int(self._timeout_s * 1000))
         try:
             await admin.start()
-            return await ensure_topics(admin, self.place.namespace, partitions)
+            brokers = len(self.place.hosts.split(","))
+            return await ensure_topics(admin, self.place.namespace, partitions, brokers)
         finally:
             await admin.close()
 

@@ -33,7 +33,7 @@ _CHUNK: Final = 1000
 _NS_PER_MS: Final = 1_000_000
 _HEAD, _BEGINNING = -1, -2
 _ANY_REPLICA: Final = -1
-_UNCOMMITTED: Final = 0
+UNCOMMITTED: Final = 0
 
 T = TypeVar("T")
 
@@ -130,11 +130,11 @@ class Reading:
         place = [(at.topic, [(at.partition, offset, size)])]
 
         async def ask() -> Fetched:
-            request = FetchRequest(0, 1, size, _UNCOMMITTED, place, rack_id="")
+            request = FetchRequest(0, 1, size, UNCOMMITTED, place, rack_id="")
             response = await self._client.send(self._leader(at), request)
             ((_, ((_, code, head, *_, data),)),) = response.topics
-            _check(code)
-            return Fetched(_parse(data, offset), head)
+            check(code)
+            return Fetched(parse(data, offset), head)
 
         try:
             return await self._retrying(ask)
@@ -157,11 +157,11 @@ class Reading:
                 asked.setdefault(at.topic, []).append((at.partition, millisecond))
             found = {}
             for leader, topics in by_leader.items():
-                request = OffsetRequest(_ANY_REPLICA, _UNCOMMITTED, list(topics.items()))
+                request = OffsetRequest(_ANY_REPLICA, UNCOMMITTED, list(topics.items()))
                 response = await self._client.send(leader, request)
                 for topic, answers in response.topics:
                     for partition, code, _, offset in answers:
-                        _check(code)
+                        check(code)
                         found[TopicPartition(topic, partition)] = offset
             return found
 
@@ -232,7 +232,8 @@ def recorded_at(record: Any) -> RecordedAt:
     return RecordedAt(record.offset, None)
 
 
-def _parse(data: bytes, offset: int) -> Iterator[Any]:
+def parse(data: bytes, offset: int) -> Iterator[Any]:
+    """Yield the records of a fetched answer from an offset on."""
     batches = MemoryRecords(data)
     while batches.has_next():
         batch = batches.next_batch()
@@ -242,7 +243,8 @@ def _parse(data: bytes, offset: int) -> Iterator[Any]:
             yield from (record for record in batch if record.offset >= offset)
 
 
-def _check(code: int) -> None:
+def check(code: int) -> None:
+    """Raise the error that a broker's answer stands for, if it is one."""
     kind = errors.for_code(code)
     if kind is not errors.NoError:
         raise kind()

@@ -38,7 +38,8 @@ _FOR_EVER: Final = {
     "message.timestamp.before.max.ms": _LONGEST,
     "message.timestamp.after.max.ms": _LONGEST,
 }
-_A_DAY: Final = {**_NO_COMPACTION, "retention.ms": "86400000"}
+_A_DAY: Final = {"retention.ms": "86400000"}
+_A_WEEK: Final = {"retention.ms": "604800000"}
 _AT_LEAST: Final = ("max.message.bytes", "min.insync.replicas", "replicas")
 
 
@@ -89,16 +90,16 @@ def plans(namespace: str, partitions: int) -> list[TopicPlan]:
     """Return every topic of a namespace.
 
     Commands have as many partitions as events, so that the owner of one partition owns the other.
-    Only replies may go: each is read by whoever waits for it, or by nobody.
+    Commands and replies may go: who was not answered asks again, and what was decided is an event.
     """
     size = {"max.message.bytes": str(LARGEST_APPEND)}
-    kept = {**_FOR_EVER, **size}
+    kept, passing = {**_FOR_EVER, **size}, {**_NO_COMPACTION, **size}
     logs = [TopicPlan(topic_name(namespace, topic), partitions, kept, {}) for topic in TOPICS]
     return [
         *logs,
-        TopicPlan(topic_name(namespace, "commands"), partitions, kept, {}),
+        TopicPlan(topic_name(namespace, "commands"), partitions, passing, _A_WEEK),
         TopicPlan(topic_name(namespace, "dead-letters"), 1, kept, {}),
-        TopicPlan(topic_name(namespace, "replies"), partitions, _NO_COMPACTION, {**_A_DAY, **size}),
+        TopicPlan(topic_name(namespace, "replies"), partitions, passing, _A_DAY),
     ]
 
 
@@ -128,12 +129,16 @@ def least_in_sync(replicas: int) -> int:
     return replicas // 2 + 1
 
 
-async def ensure_topics(admin: AIOKafkaAdminClient, namespace: str, partitions: int | None) -> int:
+async def ensure_topics(
+    admin: AIOKafkaAdminClient, namespace: str, partitions: int | None, told_brokers: int = 1
+) -> int:
     """Make the topics that are missing, check all of them, and return how many partitions.
 
-    Raises TopicsRefused, and LogError when topics of the log are missing beside others of it.
+    Topics are made once as many brokers serve as were told: with less they would have too few
+    copies for ever. Raises TopicsRefused, and LogError when topics of the log are missing beside
+    others of it.
     """
-    brokers = len((await admin.describe_cluster())["brokers"])
+    brokers = await _brokers(admin)
     there = await _partition_counts(admin, namespace)
     count = partitions or there.get(topic_name(namespace, "events"), PARTITIONS)
     wanted = plans(namespace, count)
@@ -141,12 +146,19 @@ async def ensure_topics(admin: AIOKafkaAdminClient, namespace: str, partitions: 
     if missing:
         if there:
             _refuse_loss(namespace, there, missing)
+        while brokers < min(LARGEST_REPLICATION, told_brokers):
+            await asyncio.sleep(0.1)
+            brokers = await _brokers(admin)
         await _create(admin, missing, min(LARGEST_REPLICATION, brokers))
     found = await _described(admin, [plan.name for plan in wanted])
     wrong = [fault for plan in wanted for fault in faults(plan, found[plan.name], brokers)]
     if wrong:
         raise TopicsRefused(wrong)
     return count
+
+
+async def _brokers(admin: AIOKafkaAdminClient) -> int:
+    return len((await admin.describe_cluster())["brokers"])
 
 
 def _refuse_loss(namespace: str, there: Iterable[str], missing: list[TopicPlan]) -> None:

@@ -79,7 +79,7 @@ def claim(ownership: Ownership, record_id: str, now_ns: int) -> Draft:
     ownership.claim_id = record_id
     ownership.claim_term = ownership.partition.term + 1
     event = TermStarted(owner=ownership.owner)
-    _note_time(ownership, now_ns)
+    note_time(ownership, now_ns)
     now = ownership.recorded_time
     envelope = Envelope(
         id=record_id,
@@ -103,7 +103,7 @@ def propose(ownership: Ownership, envelope: Envelope, now_ns: int) -> Draft:
         raise LogError(f"an owner writes events of streams, not one that is {ownership.phase}")
     heads = ownership.partition.heads
     seq, last_hash = ownership.ahead.get(stream) or heads.get(stream, _NO_HEAD)
-    _note_time(ownership, now_ns)
+    note_time(ownership, now_ns)
     sealed = replace(
         envelope,
         term=ownership.claim_term,
@@ -115,6 +115,17 @@ def propose(ownership: Ownership, envelope: Envelope, now_ns: int) -> Draft:
     ownership.ahead[stream] = (seq + 1, codec.record_hash(value))
     ownership.pending.add(envelope.id)
     return Draft(stream, value, ownership.recorded_ns)
+
+
+def enlist(ownership: Ownership, record_ids: Sequence[str], recorded_ns: int) -> None:
+    """Await records that were made under the term elsewhere, ready to be appended next.
+
+    What made them gave them the term, and the seqs and hashes that follow what is pending.
+    """
+    if ownership.phase != "owning":
+        raise LogError(f"an owner writes events of streams, not one that is {ownership.phase}")
+    ownership.pending.update(record_ids)
+    note_time(ownership, recorded_ns)
 
 
 def observe(ownership: Ownership, record: Record) -> Observed:
@@ -182,7 +193,8 @@ def _stand_by(ownership: Ownership, phase: Phase) -> None:
     ownership.ahead.clear()
 
 
-def _note_time(ownership: Ownership, time_ns: int) -> None:
+def note_time(ownership: Ownership, time_ns: int) -> None:
+    """Take a time for recorded: no later record is given one before it."""
     if time_ns > ownership.recorded_ns:
         ownership.recorded_ns = time_ns
         ownership.recorded_time = from_ns(time_ns)
@@ -191,7 +203,7 @@ def _note_time(ownership: Ownership, time_ns: int) -> None:
 def _note_told(ownership: Ownership, told: Instant) -> None:
     if told > ownership.recorded_time:
         with contextlib.suppress(ValueError):  # others may have written any text there
-            _note_time(ownership, to_ns(told))
+            note_time(ownership, to_ns(told))
 
 
 # --- the shell -----------------------------------------------------------------------------------

@@ -80,7 +80,7 @@ def test_topics_are_made_as_they_are_checked(home: KafkaHome) -> None:
         ("events", "retention.ms", "604800000"),
         ("prices", "cleanup.policy", "compact"),
         ("reference", "retention.bytes", "1000000"),
-        ("commands", "message.timestamp.type", "LogAppendTime"),
+        ("commands", "cleanup.policy", "compact"),
         ("dead-letters", "unclean.leader.election.enable", "true"),
         ("replies", "cleanup.policy", "compact"),
     ],

@@ -1,0 +1,21 @@
+"""The command that runs a decider."""
+
+from pathlib import Path
+
+from infra.errors import ServerUnavailable
+from infra.settings import load_settings
+
+
+def run_decider(home: Path | None, metrics_port: int | None) -> int:
+    """Decide until SIGTERM or SIGINT, then hand over; return the exit status."""
+    from streams.deciding.running import decide_until_told
+
+    settings = load_settings(home)
+    if settings.log_url.scheme != "kafka":
+        raise ServerUnavailable(
+            "a decider",
+            f"the log is {settings.log_url}, where every process decides for itself",
+            "deciders are for DAYBOOK_LOG_URL=kafka://HOST:PORT/NAMESPACE",
+        )
+    decide_until_told(settings.log_url.text, settings.home, metrics_port)
+    return 0

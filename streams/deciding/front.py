@@ -1,0 +1,370 @@
+"""The ledger's front where the log is in Kafka: commands go to their owners, answers come back.
+
+A command whose answer does not come is asked again under its id: asked twice, it is decided once.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any, Final, NoReturn
+
+from aiokafka import AIOKafkaProducer, TopicPartition, errors  # type: ignore[import-untyped]
+from msgspec import Struct
+from msgspec.structs import replace
+
+from domain import decider
+from domain.commands import Request
+from domain.entities import Entity
+from infra.errors import ServerUnavailable
+from schemas.partitioning import partition_of
+from streams.answers import Answer
+from streams.deciding.order import waves
+from streams.deciding.owning import OVERLOADED
+from streams.deciding.wire import (
+    ASK,
+    LookUp,
+    Reply,
+    Route,
+    decode_reply,
+    encode_look_up,
+    encode_request,
+    headers_of,
+)
+from streams.kafka_client import LoopThread, reporting_outage
+from streams.kafka_log import KafkaLog
+from streams.kafka_reading import Reading
+from streams.kafka_tail import Tail
+from streams.kafka_topics import LARGEST_APPEND, topic_name
+from streams.log import TopicPartition as Place
+from streams.memory import EntityRef
+
+_log = logging.getLogger(__name__)
+PATIENCE_S: Final = 30.0
+"""How long commands wait without any answer before their asker is told that nobody answers."""
+_AGAIN_S: Final = 4.0
+"""How long without any answer until what is open is asked again."""
+_WAIT_MS: Final = 500
+_WINDOW: Final = 5_000
+"""Commands of one submission that are open at a time."""
+_PART: Final = "a decider"
+_HINT: Final = "is one running? start it with `daybook decider`"
+_REQUEST_S: Final = 10.0
+_OVERLOAD_PAUSE_S: Final = 0.1
+_LITTLE: Final = 256
+_BATCH_BYTES: Final = 1024 * 1024
+
+
+class _Asked(Struct, frozen=True):
+    """A question on its way: its partition, its key, its value."""
+
+    partition: int
+    key: bytes
+    value: bytes
+
+
+class _Round:
+    """Questions that were asked together, and the replies as they come."""
+
+    def __init__(self, size: int) -> None:
+        self.replies: list[Reply | None] = [None] * size
+        self.heard_at = time.monotonic()
+        self.is_over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._open = size
+
+    def take(self, index: int, reply: Reply) -> None:
+        """Take the reply to one of them."""
+        self.replies[index] = reply
+        self.heard_at = time.monotonic()
+        self._open -= 1
+        if not self._open and not self.is_over.done():
+            self.is_over.set_result(None)
+
+
+class KafkaLedger:
+    """Asks the deciders. Safe to share between threads.
+
+    `patience_s`: how long to wait without any answer. `overload_s`: how long to try again what the
+    deciders have no room for, before their refusal is the answer.
+    """
+
+    def __init__(
+        self, log: KafkaLog, *, patience_s: float = PATIENCE_S, overload_s: float = PATIENCE_S
+    ) -> None:
+        self.log = log
+        self._patience_s = patience_s
+        self._overload_s = overload_s
+        self._loop = LoopThread(f"kafka-ledger-{log.place.namespace}")
+        self._asking = _Asking(log, patience_s)
+        self._read: dict[int, int] = {}
+        self._turn = threading.Lock()
+        self._is_started = False
+
+    def close(self) -> None:
+        """Disconnect; the log stays open. A second call does nothing."""
+        self._loop.close(self._asking.stop())
+
+    @contextlib.contextmanager
+    def rehearsal(self) -> Iterator[NoReturn]:
+        """Refuse: what other processes decide is recorded."""
+        raise ServerUnavailable(
+            "a rehearsal",
+            "with the log in Kafka commands are decided by other processes, and recorded",
+            "rehearse on an embedded ledger: DAYBOOK_LOG_URL=embedded:",
+        )
+        yield
+
+    def submit(self, requests: Sequence[Request]) -> list[Answer]:
+        """Have commands decided in order, and return their answers in that order, each durable.
+
+        Raises ServerUnavailable when no decider answers: then it is not known of the commands that
+        are open whether they were recorded, and asking again with the same ids finds out.
+        """
+        answers: list[Answer | None] = [None] * len(requests)
+        for wave in waves(requests, decider.keys_of):
+            for begin in range(0, len(wave), _WINDOW):
+                indexes = wave[begin : begin + _WINDOW]
+                for index, answer in zip(
+                    indexes, self._ask([requests[i] for i in indexes]), strict=True
+                ):
+                    answers[index] = answer
+        return [answer for answer in answers if answer is not None]
+
+    def submit_soon(self, request: Request) -> Future[Answer]:
+        """Have one command decided without waiting here; what `submit` raises, the future does."""
+        after = self._ready()
+        return self._loop.submit(self._ask_one(request, after))
+
+    async def _ask_one(self, request: Request, after: Mapping[int, int]) -> Answer:
+        with reporting_outage("asking the deciders"):
+            (reply,) = await self._asking.ask([self._asked(request)], after)
+        answer = _answer(request, reply)
+        self._note([answer])
+        return answer
+
+    def fetch_entity(self, place: Place, ref: EntityRef) -> Entity | None:
+        """Return an entity as its owner knows it, None where there is none."""
+        key, kind, entity_id = ref
+        look_up = LookUp(place[0], key, kind, entity_id)
+        asked = _Asked(place[1], key.encode(), encode_look_up(look_up))
+        (reply,) = self._run([asked])
+        if reply.answer is not None:
+            raise ServerUnavailable(_PART, reply.answer.detail or "", "try again")
+        return reply.entity
+
+    def _ask(self, requests: Sequence[Request]) -> list[Answer]:
+        """Ask for what may be decided in any order; try again what there was no room for."""
+        asked = [self._asked(request) for request in requests]
+        answers: list[Answer] = []
+        for request, reply in zip(requests, self._run(asked), strict=True):
+            answers.append(_answer(request, reply))
+        deadline = time.monotonic() + self._overload_s
+        while again := [i for i, one in enumerate(answers) if one.reason == OVERLOADED]:
+            if time.monotonic() > deadline:
+                break
+            # Little by little: what finds no room either delays who has found some.
+            again = again[:_LITTLE]
+            for index, reply in zip(again, self._run([asked[i] for i in again]), strict=True):
+                answers[index] = _answer(requests[index], reply)
+            if answers[again[0]].reason == OVERLOADED:
+                time.sleep(_OVERLOAD_PAUSE_S)
+            else:
+                deadline = time.monotonic() + self._overload_s
+        self._note(answers)
+        return answers
+
+    def _asked(self, request: Request) -> _Asked:
+        partition = partition_of(request.key, self.log.partitions)
+        return _Asked(partition, request.key.encode(), encode_request(request))
+
+    def _ready(self) -> Mapping[int, int]:
+        """Connect if nobody has; return what deciders must have read of reference."""
+        with self._turn:
+            if not self._is_started:
+                with reporting_outage(f"connecting to {self.log.place.hosts}"):
+                    self._loop.run(self._asking.start())
+                self._is_started = True
+            return dict(self._read)
+
+    def _run(self, asked: Sequence[_Asked]) -> list[Reply]:
+        after = self._ready()
+        with reporting_outage("asking the deciders"):
+            return self._loop.run(self._asking.ask(asked, after))
+
+    def _note(self, answers: Sequence[Answer]) -> None:
+        """Remember what was told of reference: whoever decides next for us must have read it."""
+        with self._turn:
+            for answer in answers:
+                if answer.topic == "reference" and answer.offset is not None:
+                    read = self._read.get(answer.partition, 0)
+                    self._read[answer.partition] = max(read, answer.offset)
+
+
+def _answer(request: Request, reply: Reply) -> Answer:
+    answer = reply.answer
+    if answer is None:
+        raise ServerUnavailable(_PART, "a reply is no answer", "is it of another version?")
+    # A command that could not be decoded is answered without its id.
+    return answer if answer.command_id else replace(answer, command_id=request.command_id)
+
+
+class _Asking:
+    """Asks and hears answers, in one event loop."""
+
+    def __init__(self, log: KafkaLog, patience_s: float) -> None:
+        self._log = log
+        self._options = log.place.client_options()
+        self._patience_s = patience_s
+        self._commands = topic_name(log.place.namespace, "commands")
+        self._replies = TopicPartition(
+            topic_name(log.place.namespace, "replies"),
+            random.randrange(log.partitions),  # noqa: S311 - no secret
+        )
+        self._asker = os.urandom(12)
+        self._asked = 0
+        self._open: dict[bytes, tuple[_Round, int]] = {}
+        self._next_offset = 0
+        self._producer: Any = None
+        self._tail: Tail | None = None
+        self._hearing: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Connect, and listen from here on."""
+        reading = Reading(self._options, _REQUEST_S)
+        try:
+            await reading.start([self._replies.topic])
+            (self._next_offset,) = await reading.heads([self._replies])
+        finally:
+            await reading.stop()
+        self._producer = AIOKafkaProducer(
+            **self._options,
+            acks="all",
+            enable_idempotence=True,
+            linger_ms=0,
+            max_batch_size=_BATCH_BYTES,
+            max_request_size=LARGEST_APPEND,
+            request_timeout_ms=int(_REQUEST_S * 1000),
+        )
+        await self._producer.start()
+        self._tail = Tail(
+            self._options,
+            lambda: {self._replies: self._next_offset},
+            self._took,
+            wait_ms=_WAIT_MS,
+        )
+        await self._tail.start([self._replies.topic])
+        self._hearing = asyncio.create_task(self._tail.run())
+
+    async def stop(self) -> None:
+        """Disconnect."""
+        if self._hearing is not None:
+            self._hearing.cancel()
+        if self._tail is not None:
+            await self._tail.stop()
+        if self._producer is not None:
+            await self._producer.stop()
+
+    async def _took(self, _at: TopicPartition, records: list[Any], head: int) -> None:
+        if head < 0:
+            # What was kept there is gone: whoever waits asks again.
+            self._next_offset = await self._beginning()
+            return
+        for record in records:
+            if record.offset < self._next_offset:
+                continue
+            self._next_offset = record.offset + 1
+            for name, value in record.headers:
+                asked = self._open.pop(value, None) if name == ASK else None
+                if asked is not None:
+                    asked[0].take(asked[1], decode_reply(record.value))
+
+    async def _beginning(self) -> int:
+        reading = Reading(self._options, _REQUEST_S)
+        try:
+            await reading.start([self._replies.topic])
+            return (await reading.heads([self._replies]))[0]
+        finally:
+            await reading.stop()
+
+    async def ask(self, asked: Sequence[_Asked], after: Mapping[int, int]) -> list[Reply]:
+        """Ask, and ask again what no answer comes to; return the replies in order."""
+        replies: list[Reply | None] = [None] * len(asked)
+        last_heard = time.monotonic()
+        while missing := [index for index, reply in enumerate(replies) if reply is None]:
+            told = await self._ask_once([asked[index] for index in missing], after)
+            for index, reply in zip(missing, told.replies, strict=True):
+                replies[index] = reply
+            if any(told.replies):
+                last_heard = told.heard_at
+            elif time.monotonic() - last_heard > self._patience_s:
+                reason = f"no answer in {self._patience_s:g} s to {len(missing)} commands"
+                raise ServerUnavailable(_PART, reason, _HINT)
+        return [reply for reply in replies if reply is not None]
+
+    async def _ask_once(self, asked: Sequence[_Asked], after: Mapping[int, int]) -> _Round:
+        """Put commands into their partitions, in order, and hear replies until none come."""
+        self._asked += 1
+        asker = self._asker + self._asked.to_bytes(4)
+        told = _Round(len(asked))
+        by_partition: dict[int, list[tuple[bytes, _Asked]]] = {}
+        for index, one in enumerate(asked):
+            ask = asker + index.to_bytes(4)
+            self._open[ask] = (told, index)
+            by_partition.setdefault(one.partition, []).append((ask, one))
+        try:
+            sending = (self._send_to(*part, after) for part in by_partition.items())
+            await asyncio.gather(*sending)
+            await self._hear(told)
+        finally:
+            for part in by_partition.values():
+                for ask, _ in part:
+                    self._open.pop(ask, None)
+        return told
+
+    async def _hear(self, told: _Round) -> None:
+        """Wait until all replies are there, or none has come for a while."""
+        sent_at = time.monotonic()
+        while not told.is_over.done():
+            rest_s = (
+                max(sent_at, told.heard_at) + min(_AGAIN_S, self._patience_s) - time.monotonic()
+            )
+            if rest_s <= 0:
+                return
+            assert self._hearing is not None
+            watched = (told.is_over, self._hearing)
+            await asyncio.wait(watched, timeout=rest_s, return_when=asyncio.FIRST_COMPLETED)
+            if self._hearing.done():
+                self._hearing.result()
+
+    async def _send_to(
+        self, partition: int, told: Sequence[tuple[bytes, _Asked]], after: Mapping[int, int]
+    ) -> None:
+        """Send a partition's commands: a batch only once the one before it is there."""
+        now_ms = time.time_ns() // 1_000_000
+        batch = self._producer.create_batch()
+        for ask, one in told:
+            headers = headers_of(Route(ask, self._replies.partition, after))
+            row = {"timestamp": now_ms, "key": one.key, "value": one.value, "headers": headers}
+            if batch.append(**row) is None:
+                if not await self._is_taken(batch, partition):
+                    return
+                batch = self._producer.create_batch()
+                if batch.append(**row) is None:
+                    raise ValueError(f"a command of {len(one.value)} bytes is too large to ask")
+        await self._is_taken(batch, partition)
+
+    async def _is_taken(self, batch: Any, partition: int) -> bool:
+        batch.close()
+        try:
+            sent = await self._producer.send_batch(batch, self._commands, partition=partition)
+            await sent
+        except errors.KafkaError as error:
+            # Perhaps it was taken in and perhaps not: what is not answered is asked again.
+            _log.warning("commands were perhaps not sent: %s", error)
+            return False
+        return True

@@ -1,0 +1,150 @@
+"""The group of deciders: which partitions of the commands are whose, and what they hold."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, Final
+
+from aiokafka import (  # type: ignore[import-untyped]
+    AIOKafkaConsumer,
+    ConsumerRebalanceListener,
+    TopicPartition,
+    errors,
+)
+from aiokafka.admin import AIOKafkaAdminClient  # type: ignore[import-untyped]
+from aiokafka.admin.config_resource import (  # type: ignore[import-untyped]
+    ConfigResource,
+    ConfigResourceType,
+)
+from aiokafka.coordinator.assignors.sticky.sticky_assignor import (  # type: ignore[import-untyped]
+    StickyPartitionAssignor,
+)
+
+from streams.kafka_topics import topic_name
+
+_log = logging.getLogger(__name__)
+WANTED_SESSION_MS: Final = 1000
+"""An owner that is silent for so long is taken for dead."""
+_USUAL_LEAST_MS: Final = 6000
+_BEATS: Final = 5
+_SETTING: Final = "group.min.session.timeout.ms"
+
+Changed = Callable[[set[int]], Awaitable[None]]
+
+
+def group_name(namespace: str) -> str:
+    """Return what the group of a namespace's deciders is called in Kafka."""
+    return f"{namespace}.deciders"
+
+
+class Group:
+    """This decider's membership. `revoking` is awaited before partitions may go to others."""
+
+    def __init__(
+        self,
+        options: Mapping[str, Any],
+        namespace: str,
+        session_ms: int,
+        revoking: Changed,
+        assigned: Changed,
+    ) -> None:
+        self._topic = topic_name(namespace, "commands")
+        self._revoking, self._assigned = revoking, assigned
+        self._consumer = AIOKafkaConsumer(
+            **options,
+            group_id=group_name(namespace),
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            session_timeout_ms=session_ms,
+            heartbeat_interval_ms=session_ms // _BEATS,
+            partition_assignment_strategy=(StickyPartitionAssignor,),
+            retry_backoff_ms=50,
+        )
+
+    async def join(self) -> None:
+        """Connect and join; partitions come later, to `assigned`."""
+        await self._consumer.start()
+        self._consumer.subscribe(
+            [self._topic], listener=_Listener(self._consumer, self._revoking, self._assigned)
+        )
+
+    async def leave(self) -> None:
+        """Leave, so that others are given the partitions at once."""
+        await self._consumer.stop()
+
+    def check(self) -> None:
+        """Raise what went wrong for good in the group's own tasks."""
+        self._consumer._coordinator.check_errors()  # noqa: SLF001 - getmany, which asks it, reads
+
+    async def committed(self, number: int) -> int | None:
+        """Return the offset that was committed last for a partition, None where none was."""
+        at: int | None = await self._consumer.committed(TopicPartition(self._topic, number))
+        return at
+
+    async def commit(self, offsets: Mapping[int, int]) -> bool:
+        """Write down the offsets to go on from; tell whether the group still knows us.
+
+        Only who is of the group's present generation can.
+        """
+        told = {TopicPartition(self._topic, number): at for number, at in offsets.items()}
+        try:
+            await self._consumer.commit(told)
+        except (errors.KafkaError, ValueError) as error:
+            _log.debug("offsets were not committed: %s", error)
+            return False
+        return True
+
+    async def confirms(self, number: int) -> bool:
+        """Ask the group whether a partition is still this member's."""
+        try:
+            return await self.commit({number: await self.committed(number) or 0})
+        except (errors.KafkaError, ValueError):
+            return False
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
+    def __init__(self, consumer: Any, revoking: Changed, assigned: Changed) -> None:
+        self._consumer = consumer
+        self._revoking = revoking
+        self._assigned = assigned
+
+    async def on_partitions_revoked(self, revoked: set[Any]) -> None:
+        await self._revoking({at.partition for at in revoked})
+
+    async def on_partitions_assigned(self, assigned: set[Any]) -> None:
+        # The records are read elsewhere: a consumer reads half as fast, and ahead of what is asked.
+        self._consumer.pause(*assigned)
+        await self._assigned({at.partition for at in assigned})
+
+
+async def least_session_ms(options: Mapping[str, Any]) -> int:
+    """Return the shortest session that the brokers allow, at least the one that is wanted."""
+    admin = AIOKafkaAdminClient(**options)
+    try:
+        await admin.start()
+        cluster = await admin.describe_cluster()
+        brokers = [
+            ConfigResource(ConfigResourceType.BROKER, str(one["node_id"]), {_SETTING: None})
+            for one in cluster["brokers"]
+        ]
+        told = [
+            int(entry[1])
+            for answer in await admin.describe_configs(brokers)
+            for resource in answer.resources
+            for entry in resource[4]
+            if entry[0] == _SETTING
+        ]
+    except errors.KafkaError as error:
+        _log.warning("the brokers do not tell %s: %s", _SETTING, error)
+        told = []
+    finally:
+        await admin.close()
+    return max([WANTED_SESSION_MS, *(told or [_USUAL_LEAST_MS])])
+
+
+async def settle(tasks: Iterable["asyncio.Task[Any]"]) -> None:
+    """Cancel tasks and wait for their ends."""
+    cancelled = list(tasks)
+    for task in cancelled:
+        task.cancel()
+    await asyncio.gather(*cancelled, return_exceptions=True)

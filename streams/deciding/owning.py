@@ -1,0 +1,118 @@
+"""A partition of commands while it is owned: what waits, what was answered, and the three lanes.
+
+Whoever is assigned partition n of the commands owns partition n of events, prices and reference.
+Commands are answered lane by lane; the group's offset is that of the first not answered.
+"""
+
+import time
+from collections import OrderedDict, deque
+from collections.abc import Mapping
+from typing import Any, Final
+
+from domain.commands import Topic
+from streams.answers import Answer
+from streams.deciding.lane import Lane, Waiting
+from streams.deciding.wire import LookUp, Route, asked_topic
+
+QUEUE: Final = 50_000
+"""Commands that may wait for one partition; more are turned away."""
+_TURNED_AWAY: Final = 10_000
+_ASKER_BYTES: Final = 16
+OVERLOADED: Final = "overloaded"
+
+
+class OwnedPartition:
+    """The commands of one partition on their way.
+
+    `next_offset` is that of the command to read next, None until the group has told it; a new
+    `epoch` begins whenever it is to be asked again.
+    """
+
+    def __init__(self, number: int, lanes: Mapping[Topic, Lane], *, limit: int = QUEUE) -> None:
+        self.number = number
+        self.lanes = lanes
+        self._limit = limit
+        self._waiting: deque[Waiting] = deque()
+        self.next_offset: int | None = None
+        self.epoch = 0
+        self._turned_away: OrderedDict[tuple[bytes, str], None] = OrderedDict()
+        self.committed: int | None = None
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def receive(self, record: Any, asked: Any, route: Route) -> Waiting | None:
+        """Queue what a record asks; return None where it is turned away.
+
+        Once a command of an asker's stream was turned away, so are those after it that came in the
+        same asking: the stream's commands are decided in their order, or not at all.
+        """
+        self.next_offset = record.offset + 1
+        asker = (route.ask or b"")[:_ASKER_BYTES], asked.key
+        if len(self._waiting) >= self._limit or asker in self._turned_away:
+            self._turned_away[asker] = None
+            if len(self._turned_away) > _TURNED_AWAY:
+                self._turned_away.popitem(last=False)
+            return None
+        one = Waiting(record.offset, asked, route, len(record.value or b""), time.monotonic_ns())
+        self._waiting.append(one)
+        self.lanes[asked_topic(asked)].queue.append(one)
+        return one
+
+    def pass_over(self, record: Any) -> None:
+        """Take note of a record that needs no deciding: it was buried."""
+        self.next_offset = record.offset + 1
+
+    @property
+    def done_offset(self) -> int | None:
+        """The offset of the first command that is not answered; None where none came in yet."""
+        while self._waiting and self._waiting[0].is_done:
+            self._waiting.popleft()
+        return self._waiting[0].offset if self._waiting else self.next_offset
+
+    def restart(self) -> None:
+        """Forget what waits: the group gives it anew, from the offset committed last."""
+        self._waiting = deque()
+        self.next_offset = None
+        self.epoch += 1
+        self._turned_away.clear()
+        for lane in self.lanes.values():
+            lane.queue.clear()
+
+
+def turned_away(asked: Any, partition: int) -> Answer:
+    """Return what is said to a command that there is no room for."""
+    return _lacking(asked, partition, OVERLOADED, "too many commands are waiting; try again")
+
+
+def halted(asked: Any, partition: int, reason: str) -> Answer:
+    """Return what is said to a command whose partition stands still."""
+    return _lacking(asked, partition, "halted", f"the partition stands still at {reason}")
+
+
+def undecidable(asked: Any, partition: int, reason: str) -> Answer:
+    """Return what is said to a command that can never be decided."""
+    return _lacking(asked, partition, "undecidable", reason)
+
+
+def undecodable(partition: int, reason: str) -> Answer:
+    """Return what is said to who sent what is no command: it has no id that could be told."""
+    return Answer(
+        status="lacking",
+        command_id="",
+        topic="events",
+        partition=partition,
+        reason="undecodable",
+        detail=reason,
+    )
+
+
+def _lacking(asked: Any, partition: int, reason: str, detail: str) -> Answer:
+    return Answer(
+        status="lacking",
+        command_id="" if isinstance(asked, LookUp) else asked.command_id,
+        topic=asked_topic(asked),
+        partition=partition,
+        reason=reason,
+        detail=detail,
+    )

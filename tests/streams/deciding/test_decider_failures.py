@@ -1,0 +1,290 @@
+"""What may go wrong around a decider: kills, pauses, poison, nonsense, a damaged index."""
+
+import asyncio
+import itertools
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from msgspec.structs import replace
+
+from domain.events import RecordParked
+from domain.times import from_ns
+from schemas import codec
+from schemas.envelope import Envelope
+from schemas.partitioning import partition_of
+from streams.deciding.front import KafkaLedger
+from streams.deciding.index import RocksStore
+from streams.deciding.wire import ASK, REPLY_TO, decode_reply, encode_request
+from streams.kafka_log import KafkaLog
+from streams.log import Draft
+from tests.streams.deciding.deciders import ProcessDecider, ThreadDecider, events_of, wait_for
+from tests.streams.deciding.test_decider_service import cash, ledger, log, opening
+from tests.streams.kafka_homes import KafkaHome, home
+
+__all__ = ["home", "ledger", "log"]
+
+
+class Load:
+    """Commands asked one batch after the other, from a thread; what was acknowledged."""
+
+    def __init__(self, ledger: KafkaLedger, accounts: int = 4) -> None:
+        self.acknowledged: list[str] = []
+        self.pauses_s: list[float] = []
+        self._ledger = ledger
+        self._accounts = [f"A{n}" for n in range(accounts)]
+        self._stopping = threading.Event()
+        self._error: BaseException | None = None
+        ledger.submit([opening(account) for account in self._accounts])
+        self._thread = threading.Thread(target=self._work)
+        self._thread.start()
+
+    def _work(self) -> None:
+        number = 0
+        try:
+            while not self._stopping.is_set():
+                started = time.monotonic()
+                asked = [
+                    replace(cash(number, account), command_id=f"{account}-{number}")
+                    for account in self._accounts
+                ]
+                for answer in self._ledger.submit(asked):
+                    assert answer.status in ("accepted", "duplicate"), answer
+                    self.acknowledged.append(answer.command_id)
+                self.pauses_s.append(time.monotonic() - started)
+                number += 1
+        except BaseException as error:
+            self._error = error
+
+    def go_on(self, more: int = 40) -> None:
+        """Wait until more was acknowledged."""
+        wanted = len(self.acknowledged) + more
+        wait_for(lambda: self._error is not None or len(self.acknowledged) >= wanted)
+        assert self._error is None, self._error
+
+    def end(self) -> None:
+        """Stop asking."""
+        self._stopping.set()
+        self._thread.join()
+        assert self._error is None, self._error
+
+    def check(self, log: KafkaLog) -> None:
+        """Every acknowledged command is in the log, once."""
+        found = [
+            one.command_id
+            for told in events_of(log).values()
+            for one in told
+            if one.type == "CashMoved"
+        ]
+        assert len(found) == len(set(found))
+        assert set(self.acknowledged) == set(found)
+
+
+@pytest.fixture
+def processes(home: KafkaHome, tmp_path: Path, log: KafkaLog) -> Iterator[list[ProcessDecider]]:
+    """Two deciders on one home; the first has partitions."""
+    started = [ProcessDecider(home, tmp_path)]
+    wait_for(started[0].has_partitions)
+    started.append(ProcessDecider(home, tmp_path))
+    wait_for(started[1].has_partitions)
+    yield started
+    for one in started:
+        one.end()
+
+
+def test_a_killed_decider_is_replaced_and_nothing_is_lost(
+    log: KafkaLog, ledger: KafkaLedger, processes: list[ProcessDecider]
+) -> None:
+    load = Load(ledger)
+    load.go_on()
+    processes[0].process.kill()
+    load.go_on()
+    load.end()
+    load.check(log)
+
+
+def test_a_decider_told_to_end_hands_over(
+    log: KafkaLog, ledger: KafkaLedger, processes: list[ProcessDecider]
+) -> None:
+    load = Load(ledger)
+    load.go_on()
+    processes[0].process.send_signal(signal.SIGTERM)
+    assert processes[0].process.wait(timeout=30) == 0
+    load.go_on()
+    load.end()
+    load.check(log)
+    assert "handed over" in processes[0].said.read_text()
+
+
+def test_a_decider_that_was_paused_comes_back_deposed(
+    log: KafkaLog, ledger: KafkaLedger, processes: list[ProcessDecider]
+) -> None:
+    load = Load(ledger)
+    load.go_on()
+    processes[0].process.send_signal(signal.SIGSTOP)
+    load.go_on()
+    processes[0].process.send_signal(signal.SIGCONT)
+    load.go_on(80)
+    processes[1].process.kill()
+    load.go_on()
+    load.end()
+    load.check(log)
+
+
+def test_a_record_no_one_can_read_stands_in_the_way_until_it_is_parked(
+    home: KafkaHome, log: KafkaLog, ledger: KafkaLedger
+) -> None:
+    decider = ThreadDecider(log)
+    try:
+        ledger.submit([opening(), cash(1)])
+        partition = partition_of("A1", log.partitions)
+        offset = home.produce(partition, b"A1", b"not JSON") if partition == 0 else None
+        offset = offset if offset is not None else home.produce(partition, b"A1", b"not JSON")
+        wait_for(lambda: decider.counted("daybook_decider_halted_partitions") == 1)
+        (answer,) = ledger.submit([cash(2)])
+        assert (answer.status, answer.reason) == ("lacking", "halted")
+        assert f"events/{partition}:{offset}" in (answer.detail or "")
+        log.append("events", partition, [_parking(offset, codec.record_hash(b"not JSON"))])
+        wait_for(lambda: decider.counted("daybook_decider_halted_partitions") == 0)
+        wait_for(lambda: ledger.submit([cash(2)])[0].status in ("accepted", "duplicate"))
+        (answer,) = ledger.submit([cash(3)])
+        assert answer.status == "accepted"
+        assert [one.command_id for one in events_of(log)["events/A1"]] == [
+            "open-A1",
+            "c1",
+            "c2",
+            "c3",
+        ]
+    finally:
+        decider.stop()
+
+
+def _parking(offset: int, digest: str) -> Draft:
+    now_ns = time.time_ns()
+    envelope = Envelope(
+        id="parking",
+        type="RecordParked",
+        event_time=from_ns(now_ns),
+        recorded_time=from_ns(now_ns),
+        data=codec.encode_event(RecordParked(offset=offset, digest=digest)),
+    )
+    return Draft(None, codec.encode(envelope), now_ns)
+
+
+NONSENSE = (
+    (b"A1", b"not JSON", "malformed"),
+    (b"A1", b'{"command_id":"x","type":"Steal","key":"A1","event_time":"x","data":{}}', "Steal"),
+    (b"B2", encode_request(opening("A1")), "not 'A1'"),
+    (b"A1", encode_request(opening("A1")).replace(b'"USD"', b'"USD","more":1'), "not written"),
+    (b"A1", encode_request(opening("A1")).replace(b"000Z", b"Z"), "UTC"),
+)
+
+
+def test_what_is_no_command_goes_to_the_dead_letters(
+    home: KafkaHome, log: KafkaLog, ledger: KafkaLedger
+) -> None:
+    decider = ThreadDecider(log)
+    try:
+        replies = asyncio.run(_ask_nonsense(home, log.partitions))
+        assert len(replies) == len(NONSENSE)
+        for reply, (_, value, reason) in zip(replies, NONSENSE, strict=True):
+            assert reply.answer is not None
+            assert (reply.answer.status, reply.answer.reason) == ("lacking", "undecodable"), value
+            assert reason in (reply.answer.detail or "")
+        letters = asyncio.run(_records(home, "dead-letters", len(NONSENSE)))
+        assert sorted(one.value for one in letters) == sorted(value for _, value, _ in NONSENSE)
+        assert all(dict(one.headers)["daybook-reason"] for one in letters)
+        assert decider.counted("daybook_dead_letters_total") == len(NONSENSE)
+        assert [one.status for one in ledger.submit([opening(), cash(1)])] == ["accepted"] * 2
+    finally:
+        decider.stop()
+
+
+async def _ask_nonsense(home: KafkaHome, partitions: int) -> list:  # type: ignore[type-arg]
+    consumer = AIOKafkaConsumer(
+        home.topic("replies"), bootstrap_servers=home.hosts, auto_offset_reset="earliest"
+    )
+    producer = AIOKafkaProducer(bootstrap_servers=home.hosts)
+    await consumer.start()
+    await producer.start()
+    try:
+        for number, (key, value, _) in enumerate(NONSENSE):
+            headers = [(ASK, b"%d" % number), (REPLY_TO, b"1")]
+            partition = partition_of("A1", partitions)
+            await producer.send_and_wait(
+                home.topic("commands"), value, key, partition=partition, headers=headers
+            )
+        told = [await asyncio.wait_for(consumer.getone(), 30) for _ in NONSENSE]
+    finally:
+        await producer.stop()
+        await consumer.stop()
+    told.sort(key=lambda one: int(dict(one.headers)[ASK]))
+    return [decode_reply(one.value) for one in told]
+
+
+async def _records(home: KafkaHome, topic: str, count: int) -> list:  # type: ignore[type-arg]
+    consumer = AIOKafkaConsumer(
+        home.topic(topic), bootstrap_servers=home.hosts, auto_offset_reset="earliest"
+    )
+    await consumer.start()
+    try:
+        return [await asyncio.wait_for(consumer.getone(), 30) for _ in range(count)]
+    finally:
+        await consumer.stop()
+
+
+def test_a_command_the_rules_fail_with_is_buried_and_the_others_decided(
+    home: KafkaHome, log: KafkaLog, ledger: KafkaLedger
+) -> None:
+    """A number without end cannot be recorded: the edges refuse it, and so does the decider."""
+    decider = ThreadDecider(log)
+    try:
+        ledger.submit([opening()])
+        endless = cash(2)
+        endless = replace(endless, command=replace(endless.command, amount=Decimal("1E+9999")))
+        answers = ledger.submit([cash(1), endless, cash(3)])
+        assert [one.status for one in answers] == ["accepted", "lacking", "accepted"]
+        assert answers[1].reason == "undecidable"
+        (letter,) = asyncio.run(_records(home, "dead-letters", 1))
+        assert letter.value == encode_request(endless)
+    finally:
+        decider.stop()
+
+
+def test_a_damaged_index_is_made_again(home: KafkaHome, log: KafkaLog, tmp_path: Path) -> None:
+    decider = ProcessDecider(home, tmp_path)
+    ledger = KafkaLedger(log)
+    try:
+        wait_for(decider.has_partitions)
+        (_, first) = ledger.submit([opening(), cash(1)])
+        decider.end()
+        folder = tmp_path / "deciders" / "0" / log.log_id
+        for file in folder.iterdir():
+            if file.name.startswith(("MANIFEST", "CURRENT")):
+                file.write_bytes(b"damaged")
+        decider = ProcessDecider(home, tmp_path)
+        (again,) = ledger.submit([cash(1)])
+        assert (again.status, again.offset) == ("duplicate", first.offset)
+        (accepted,) = ledger.submit([cash(2)])
+        assert accepted.status == "accepted"
+    finally:
+        decider.end()
+        ledger.close()
+    RocksStore(folder).close()
+
+
+def test_a_clock_that_goes_backwards(log: KafkaLog, ledger: KafkaLedger) -> None:
+    times = itertools.count(10**18, -1_000_000_000)
+    decider = ThreadDecider(log, clock=lambda: next(times))
+    try:
+        ledger.submit([opening(), *(cash(n) for n in range(50))])
+        told = [one.recorded_time for one in events_of(log)["events/A1"]]
+        assert told == sorted(told)
+        assert len(set(told)) == len(told)
+    finally:
+        decider.stop()
