@@ -1,0 +1,225 @@
+"""Keeping partitions at the head of the log: what a worker's one thread does.
+
+Records that come in order are projected as they come. A partition that does not move although there
+is more of it (much history, a gap, a server that was away, a halt that a person has lifted) is read
+on from its checkpoint, in bulk. Both ways lead through the same step, so nothing is applied twice.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import groupby
+from typing import Final
+
+from msgspec import Struct
+
+from domain.commands import Topic
+from infra.telemetry import get_logger
+from schemas.envelope import Record
+from schemas.validity import look_ahead
+from streams.log import Log, LogHalted, TopicPartition
+from streams.projecting import Projector
+from streams.read_models import Advance, CheckpointMoved, ReadModels
+from streams.working.metrics import WorkerMetrics
+
+NEAR: Final = 5000
+"""A partition no more records than this behind the head is left to those that come."""
+_STEPS_IN_A_ROW: Final = 5
+_LOOKED_AT: Final = 1000
+_HALTED_LOOKS: Final = 30
+"""A halt for which no parking was found is tried again after so many looks."""
+
+_log = get_logger(__name__)
+
+Heads = Mapping[Topic, Sequence[int]]
+
+
+class _Halted(Struct):
+    """At which record a partition stands, and up to where its parking was looked for."""
+
+    offset: int
+    looked_to: int
+    looks: int = 0
+
+
+class Keeper:
+    """Projects the partitions that it is assigned. For one thread; each call is short.
+
+    Any call may raise what the log and the store raise when they are away. Nothing is lost by that:
+    the next look finds the partitions that did not move.
+    """
+
+    def __init__(self, log: Log, models: ReadModels, metrics: WorkerMetrics) -> None:
+        self._source = log
+        self._models = models
+        self._metrics = metrics
+        self.projector = Projector(log, models, watch=self._note_written)
+        self.assigned: set[TopicPartition] = set()
+        self.halted: dict[TopicPartition, _Halted] = {}
+        self.moved_at: dict[tuple[str, int], float] = {}
+        self._wanted: set[TopicPartition] = set()
+        self._seen: dict[TopicPartition, int] = {}
+        self._due: deque[TopicPartition] = deque()
+
+    # --- partitions ------------------------------------------------------------------------------
+
+    def assign(self, places: Iterable[TopicPartition]) -> None:
+        """Take over exactly these partitions, each from its stored checkpoint."""
+        self.revoke(self.assigned)
+        self.assigned = set(places)
+        self._wanted = set(self.assigned)
+
+    def revoke(self, places: Iterable[TopicPartition]) -> None:
+        """Throw away what is kept of partitions: another worker may have them by now."""
+        for place in list(places):
+            self.projector.forget(*place)
+            self.assigned.discard(place)
+            self._wanted.discard(place)
+            self._seen.pop(place, None)
+            self.halted.pop(place, None)
+        self._due = deque(place for place in self._due if place in self.assigned)
+
+    def start_at(self, heads: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+        """Return from where records are wanted: from the checkpoint, or from the head if it is far.
+
+        What lies between is read in bulk.
+        """
+        places = {}
+        for place, head in heads.items():
+            checkpoint = self.checkpoint(place)
+            is_near = checkpoint is not None and head - NEAR <= checkpoint <= head
+            places[place] = checkpoint if is_near and checkpoint is not None else head
+        return places
+
+    def checkpoint(self, place: TopicPartition) -> int | None:
+        """Return the least offset at which a projection goes on; None where all have failed."""
+        return min(self.projector.places(*place).values(), default=None)
+
+    def checkpoints(self) -> dict[TopicPartition, int]:
+        """Return where the assigned partitions stand."""
+        found = {place: self.checkpoint(place) for place in self.assigned}
+        return {place: offset for place, offset in found.items() if offset is not None}
+
+    # --- records that come -----------------------------------------------------------------------
+
+    def take(self, records: Sequence[Record]) -> bool:
+        """Project records that came; return whether a partition is left to be caught up.
+
+        What is below a checkpoint is passed over, and what is not next is left to be read.
+        """
+        ordered = sorted(records, key=lambda one: (one.topic, one.partition, one.offset))
+        # Nobody checks or rebuilds the tables in the meantime.
+        with self._models.sharing_lock():
+            for _, group in groupby(ordered, key=lambda one: (one.topic, one.partition)):
+                self._take_partition(list(group))
+        return bool(self._wanted)
+
+    def want(self, records: Iterable[Record]) -> None:
+        """Leave records that came to be read again from the log."""
+        self._wanted |= {_place(one) for one in records} & self.assigned
+
+    def _take_partition(self, records: list[Record]) -> None:
+        place = _place(records[0])
+        if place not in self.assigned or place in self.halted:
+            return
+        end = records[-1].offset + 1
+        is_whole = end - records[0].offset == len(records)
+        while (at := self.checkpoint(place)) is not None and at < end:
+            if not is_whole or at < records[0].offset:
+                self._wanted.add(place)
+                return
+            if not self._project(place, lambda: self.projector.step(*place, records)):
+                return
+
+    # --- records that are read -------------------------------------------------------------------
+
+    def look(self) -> None:
+        """Look where the log ends, and note the partitions that have to be read on."""
+        topics = {topic for topic, _ in self.assigned}
+        heads = {topic: self._source.heads(topic) for topic in sorted(topics)}
+        due = []
+        for place in sorted(self.assigned):
+            topic, partition = place
+            if self._is_due(place, heads[topic][partition]):
+                due.append(place)
+        self._wanted.clear()
+        self._due = deque(due)
+
+    def catch_up(self) -> bool:
+        """Read a few batches of a partition that is due; return whether there is more to do."""
+        if not self._due:
+            return False
+        place = self._due.popleft()
+        with self._models.sharing_lock():
+            if self._project(place, lambda: self.projector.read_on(*place, _STEPS_IN_A_ROW)):
+                self._due.append(place)
+        return bool(self._due)
+
+    def _is_due(self, place: TopicPartition, head: int) -> bool:
+        checkpoint = self.checkpoint(place)
+        if checkpoint is None:
+            return False
+        if place in self.halted:
+            return self._may_go_on(place, head)
+        last = self._seen.get(place)
+        self._seen[place] = checkpoint
+        is_left = place in self._wanted or checkpoint == last or head - checkpoint > NEAR
+        # Below its checkpoint a log cannot end: reading it says so.
+        return checkpoint > head or (checkpoint < head and is_left)
+
+    def _may_go_on(self, place: TopicPartition, head: int) -> bool:
+        """Tell whether a halted partition is worth a try: its record was parked, or long ago."""
+        halted = self.halted[place]
+        halted.looks += 1
+        parked = False
+        while halted.looked_to < head:
+            records = self._source.read(*place, halted.looked_to, _LOOKED_AT)
+            if not records:
+                break
+            parked = parked or halted.offset in look_ahead(records)
+            halted.looked_to = records[-1].offset + 1
+        return parked or halted.looks % _HALTED_LOOKS == 0
+
+    def _project(self, place: TopicPartition, project: Callable[[], int]) -> int:
+        """Return how many records were projected; 0 as well where the partition stands still."""
+        started = time.perf_counter()
+        try:
+            read = project()
+        except LogHalted as halted:
+            self._note_halt(place, halted)
+            return 0
+        except CheckpointMoved as moved:
+            self._metrics.moved.labels(place[0]).inc()
+            _log.warning("another worker projects here", place=_text(place), reason=str(moved))
+            self._wanted.add(place)
+            return 0
+        if read:
+            self._metrics.step_seconds.labels(place[0]).observe(time.perf_counter() - started)
+            if self.halted.pop(place, None) is not None:
+                _log.info("goes on", place=_text(place))
+        return read
+
+    # --- notes -----------------------------------------------------------------------------------
+
+    def _note_halt(self, place: TopicPartition, halted: LogHalted) -> None:
+        known = self.halted.get(place)
+        if known is None or known.offset != halted.offset:
+            self.halted[place] = _Halted(halted.offset, halted.offset + 1)
+
+    def _note_written(self, advance: Advance) -> None:
+        name = advance.projection.name
+        metrics = self._metrics
+        metrics.records.labels(name).inc(advance.state.next_offset - advance.from_offset)
+        metrics.voids.labels(name).inc(advance.voids)
+        rows = (len(one.inserts) + len(one.upserts) + len(one.deletes) for one in advance.changed)
+        metrics.rows.labels(name).inc(sum(rows))
+        self.moved_at[name, advance.partition] = time.monotonic()
+
+
+def _place(record: Record) -> TopicPartition:
+    topic: Topic = record.topic  # type: ignore[assignment]
+    return topic, record.partition
+
+
+def _text(place: TopicPartition) -> str:
+    return f"{place[0]}/{place[1]}"

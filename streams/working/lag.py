@@ -1,0 +1,85 @@
+"""How far the read models are behind, as gauges."""
+
+import time
+from typing import Final
+
+from domain.times import to_ns
+from schemas.codec import Undecodable, envelope
+from streams.log import Log, TopicPartition
+from streams.projecting import Lag
+from streams.working.keeping import Keeper
+from streams.working.metrics import WorkerMetrics
+
+_NS_PER_S: Final = 1_000_000_000
+
+
+class LagGauges:
+    """Sets the gauges of the partitions that a keeper is assigned. For the keeper's thread."""
+
+    def __init__(self, log: Log, keeper: Keeper, metrics: WorkerMetrics) -> None:
+        self._source = log
+        self._keeper = keeper
+        self._metrics = metrics
+        self._shown: set[tuple[str, str, str]] = set()
+        self._since: dict[tuple[str, str, str], float] = {}
+
+    def measure(self) -> None:
+        """Ask the log and the store where everything stands, and show it."""
+        keeper, metrics = self._keeper, self._metrics
+        lags = [
+            one
+            for one in keeper.projector.status()
+            if (one.topic, one.partition) in keeper.assigned
+        ]
+        ages: dict[tuple[TopicPartition, int], float] = {}
+        for lag in lags:
+            self._show(lag, ages)
+        self._forget({_labels(lag) for lag in lags})
+        for topic in {lag.topic for lag in lags}:
+            here = [place for place in keeper.assigned if place[0] == topic]
+            metrics.partitions.labels(topic).set(len(here))
+            metrics.halted.labels(topic).set(sum(place in keeper.halted for place in here))
+        for name in {lag.name for lag in lags}:
+            failed = [
+                lag
+                for lag in lags
+                if lag.name == name
+                and lag.halted is not None
+                and (lag.topic, lag.partition) not in keeper.halted
+            ]
+            metrics.failed.labels(name).set(len(failed))
+
+    def _show(self, lag: Lag, ages: dict[tuple[TopicPartition, int], float]) -> None:
+        labels = _labels(lag)
+        place: TopicPartition = (lag.topic, lag.partition)  # type: ignore[assignment]
+        next_offset = lag.checkpoint + 1
+        if lag.lag > 0 and (place, next_offset) not in ages:
+            ages[place, next_offset] = self._age_seconds(place, next_offset)
+        self._metrics.lag_events.labels(*labels).set(lag.lag)
+        self._metrics.lag_seconds.labels(*labels).set(ages.get((place, next_offset), 0.0))
+        since = self._since.setdefault(labels, time.monotonic())
+        moved_at = max(self._keeper.moved_at.get((lag.name, lag.partition), 0.0), since)
+        self._metrics.checkpoint_age.labels(*labels).set(time.monotonic() - moved_at)
+        self._shown.add(labels)
+
+    def _age_seconds(self, place: TopicPartition, offset: int) -> float:
+        """Return how long ago a record was recorded; 0 for one that nobody can read."""
+        for record in self._source.read(*place, offset, 1):
+            try:
+                recorded_ns = to_ns(envelope(record.value).recorded_time)
+            except (Undecodable, ValueError):
+                break
+            return max(0.0, (time.time_ns() - recorded_ns) / _NS_PER_S)
+        return 0.0
+
+    def _forget(self, there: set[tuple[str, str, str]]) -> None:
+        metrics = self._metrics
+        for labels in self._shown - there:
+            for gauge in (metrics.lag_events, metrics.lag_seconds, metrics.checkpoint_age):
+                gauge.remove(*labels)
+            self._since.pop(labels, None)
+        self._shown &= there
+
+
+def _labels(lag: Lag) -> tuple[str, str, str]:
+    return lag.name, lag.topic, str(lag.partition)
