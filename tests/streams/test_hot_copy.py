@@ -1,0 +1,451 @@
+"""The hot copy on a real Redis: right or absent, whatever is late, lost, doubled or gone."""
+
+import contextlib
+import itertools
+import logging
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from decimal import Decimal
+from random import Random
+from typing import Any
+
+import msgspec
+import pytest
+import redis
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from infra import redis_client
+from projections.positions.tables import POSITIONS, PositionRow
+from projections.registry import PROJECTIONS
+from projections.rows import Changed
+from schemas.partitioning import partition_of
+from schemas.validity import PartitionState
+from streams.hot_copy import (
+    PAUSE_S,
+    CopiedReadModels,
+    HotCopy,
+    HotPositions,
+    Renewing,
+    generation,
+    positions_of_account,
+    stored_positions,
+)
+from streams.ledger import Ledger
+from streams.news import decode
+from streams.postgres_log import PostgresLog
+from streams.projecting import Projector
+from streams.read_models import Advance
+from tests.streams.sample_book import ACCOUNTS, sample_requests
+
+_NUMBERS = itertools.count(1)
+_PROJECTION = next(one for one in PROJECTIONS if one.name == "positions")
+GENERATION = "log/1"
+
+
+@pytest.fixture(scope="module")
+def client(redis_url: str) -> Iterator[redis.Redis]:
+    """A client of Redis, for tests to look and to do harm with."""
+    with redis.Redis.from_url(redis_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def namespace() -> str:
+    return fresh_namespace()
+
+
+def fresh_namespace() -> str:
+    return f"hot-{os.getpid()}-{next(_NUMBERS)}"
+
+
+def row(account: str, instrument: str, quantity: str | int, offset: int = 0) -> PositionRow:
+    return PositionRow(
+        account=account,
+        instrument=instrument,
+        currency="USD",
+        quantity=Decimal(quantity),
+        cost_basis=Decimal("1.50"),
+        average_cost=None,
+        realised_pnl=Decimal(0),
+        fees=Decimal("0.00"),
+        multiplier=Decimal(1),
+        price_unit=Decimal(1),
+        lots_opened=1,
+        flags=["short"],
+        last_event_time_ns=1_700_000_000_123_456_789,
+        last_sequence=0,
+        last_seq=1,
+        changed_offset=offset,
+    )
+
+
+def step(
+    first: int, last: int, rows: list[PositionRow], deletes: Sequence[tuple[str, str, str]] = ()
+) -> Advance:
+    state = PartitionState(topic="events", partition=0, next_offset=last)
+    changed = Changed(POSITIONS, [], rows, list(deletes))
+    heads = {one.account: (1, "hash") for one in rows}
+    return Advance(_PROJECTION, 0, first, state, 0, heads, [changed])
+
+
+def copy_of(client: redis.Redis, namespace: str, generation: str = GENERATION) -> HotCopy:
+    return HotCopy(client, namespace, generation, 1)
+
+
+class Book:
+    """What Postgres would hold: every checkpoint there was, and the accounts' rows at each."""
+
+    def __init__(self) -> None:
+        self.at = [0]
+        self.states: list[dict[tuple[str, str], PositionRow]] = [{}]
+
+    def commit(self, random: Random) -> Advance:
+        """Change some positions, and remove some; return the step."""
+        first = self.at[-1]
+        last = first + random.randrange(1, 4)
+        state = dict(self.states[-1])
+        rows, deletes = [], []
+        for _ in range(random.randrange(3)):
+            account, instrument = random.choice("AB"), random.choice("xyz")
+            if (account, instrument) in state and random.random() < 0.3:
+                del state[account, instrument]
+                deletes.append((account, instrument, "USD"))
+            elif not any((one[0], one[1]) == (account, instrument) for one in deletes):
+                state[account, instrument] = row(account, instrument, last, last - 1)
+                rows.append(state[account, instrument])
+        rows = [one for one in rows if state.get((one.account, one.instrument)) is one]
+        self.at.append(last)
+        self.states.append(state)
+        return step(first, last, rows, deletes)
+
+    def positions(self, account: str, version: int) -> HotPositions:
+        state = self.states[version]
+        rows = [state[key] for key in sorted(state) if key[0] == account]
+        return HotPositions(self.at[version], rows)
+
+    def is_right(self, account: str, found: HotPositions) -> bool:
+        """Tell whether rows are the account's at a checkpoint not before the one they tell."""
+        return any(
+            at >= found.next_offset and self.positions(account, version).rows == found.rows
+            for version, at in enumerate(self.at)
+        )
+
+
+class Trouble:
+    """A writer and readers whose words to Redis come late, twice, in any order or never."""
+
+    def __init__(self, client: redis.Redis, seed: int) -> None:
+        self.random = Random(seed)
+        self.book = Book()
+        self.client = client
+        self.namespace = fresh_namespace()
+        self.copy = copy_of(client, self.namespace)
+        self.waiting: list[Callable[[], None]] = []
+
+    def write(self) -> None:
+        advance = self.book.commit(self.random)
+        self.waiting.append(lambda: self.copy.commit([advance]))
+
+    def read(self) -> None:
+        account = self.random.choice("AB")
+        found = self.copy.positions(account)
+        assert found is None or self.book.is_right(account, found)
+        if found is None:
+            now = self.book.positions(account, len(self.book.at) - 1)
+            self.waiting.append(lambda: self.copy.fill(account, now))
+
+    def renew(self) -> None:
+        now = self.book.at[-1]
+        self.waiting.append(lambda: self.copy.renew([(0, now)]))
+
+    def lose_all(self) -> None:
+        self.copy.clear()
+
+    def lose_a_key(self) -> None:
+        name = self.random.choice(("positions:A", "positions:B", "positions-mark:0"))
+        self.client.delete(f"{self.namespace}:cache:{name}")
+
+    def lose_words(self) -> None:
+        if self.waiting:
+            self.waiting.pop(self.random.randrange(len(self.waiting)))
+
+    def send(self) -> None:
+        while self.waiting and self.random.random() < 0.7:
+            index = 0 if self.random.random() < 0.6 else self.random.randrange(len(self.waiting))
+            word = self.waiting.pop(index)
+            word()
+            if self.random.random() < 0.15:
+                self.waiting.append(word)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_a_copy_is_right_or_absent_whatever_is_late_lost_or_doubled(
+    client: redis.Redis, seed: int
+) -> None:
+    it = Trouble(client, seed)
+    what = [it.write, it.read, it.renew, it.lose_all, it.lose_a_key, it.lose_words]
+    for do in it.random.choices(what, (24, 24, 4, 1, 4, 4), k=60):
+        do()
+        it.send()
+    now = len(it.book.at) - 1
+    for account in "AB":
+        it.copy.fill(account, it.book.positions(account, now))
+        assert it.copy.positions(account) == it.book.positions(account, now)
+    it.copy.clear()
+
+
+def test_a_write_goes_into_the_copy_and_an_older_one_never_over_it(
+    client: redis.Redis, namespace: str
+) -> None:
+    copy = copy_of(client, namespace)
+    copy.fill("A", HotPositions(5, [row("A", "x", 1)]))
+    newer = step(5, 8, [row("A", "x", 2), row("A", "y", 2)])
+    copy.commit([newer])
+    expected = HotPositions(8, [row("A", "x", 2), row("A", "y", 2)])
+    assert copy.positions("A") == expected
+    copy.commit([step(2, 5, [row("A", "x", 0)])])
+    copy.fill("A", HotPositions(5, [row("A", "x", 1)]))
+    copy.commit([newer])
+    assert copy.positions("A") == expected
+    copy.commit([step(8, 9, [], [("A", "x", "USD")])])
+    assert copy.positions("A") == HotPositions(9, [row("A", "y", 2)])
+    copy.commit([step(9, 12, [row("B", "x", 1)])])
+    assert copy.positions("A") == HotPositions(12, [row("A", "y", 2)])
+    assert copy.positions("A", 11) is not None
+    assert copy.positions("A", 12) is None
+    assert copy.positions("B") is None
+
+
+def test_a_reader_may_be_ahead_of_the_writer(client: redis.Redis, namespace: str) -> None:
+    copy = copy_of(client, namespace)
+    copy.fill("B", HotPositions(5, []))
+    ahead = HotPositions(8, [row("A", "x", 2), row("A", "y", 2)])
+    copy.fill("A", ahead)
+    copy.commit([step(5, 7, [row("A", "x", 1)])])
+    assert copy.positions("A") == ahead
+    copy.commit([step(7, 8, [row("A", "x", 2), row("A", "y", 2)])])
+    copy.commit([step(8, 9, [row("A", "y", 3)])])
+    assert copy.positions("A") == HotPositions(9, [row("A", "x", 2), row("A", "y", 3)])
+
+
+def test_what_a_writer_could_not_copy_is_known_to_be_missing(
+    client: redis.Redis, namespace: str
+) -> None:
+    copy = copy_of(client, namespace)
+    copy.fill("A", HotPositions(5, [row("A", "x", 1)]))
+    copy.fill("B", HotPositions(5, [row("B", "x", 1)]))
+    copy.commit([step(7, 8, [row("B", "x", 3)])])
+    assert (copy.positions("A"), copy.positions("B")) == (None, None)
+    successor = copy_of(client, namespace)
+    successor.fill("A", HotPositions(8, [row("A", "x", 2)]))
+    successor.renew([(0, 11)])
+    assert successor.positions("A") is None
+    successor.fill("A", HotPositions(11, []))
+    assert successor.positions("A") == HotPositions(11, [])
+
+
+def test_a_commit_over_many_records_costs_one_key(client: redis.Redis, namespace: str) -> None:
+    copy = copy_of(client, namespace)
+    copy.fill("A", HotPositions(5, [row("A", "x", 1)]))
+    copy.commit([step(5, 5000, [row("A", "x", 2)])])
+    assert copy.positions("A") is None
+    copy.fill("A", HotPositions(5000, [row("A", "x", 2)]))
+    assert copy.positions("A", 4999) == HotPositions(5000, [row("A", "x", 2)])
+
+
+def test_a_copy_of_another_log_or_version_does_not_count(
+    client: redis.Redis, namespace: str
+) -> None:
+    old, new = copy_of(client, namespace), copy_of(client, namespace, "log/2")
+    old.fill("A", HotPositions(900, [row("A", "x", 1)]))
+    assert new.positions("A") is None
+    new.commit([step(0, 3, [row("A", "x", 2)])])
+    assert (old.positions("A"), new.positions("A")) == (None, None)
+    new.fill("A", HotPositions(3, [row("A", "x", 2)]))
+    assert new.positions("A") == HotPositions(3, [row("A", "x", 2)])
+
+
+def test_marks_fade_and_keys_are_in_the_namespace(client: redis.Redis, namespace: str) -> None:
+    copy = copy_of(client, namespace)
+    copy.fill("A", HotPositions(1, [row("A", "x", 1)]))
+    keys = {key.decode() for key in client.scan_iter(f"{namespace}:*")}
+    assert keys == {f"{namespace}:cache:positions:A", f"{namespace}:cache:positions-mark:0"}
+    assert all(client.ttl(key) > 0 for key in keys)
+
+
+@pytest.mark.parametrize(
+    ("told", "stored"),
+    [("-0", "0"), ("-0.00", "0.00"), ("12.3400", "12.3400"), ("1E+2", "100"), ("-5", "-5")],
+)
+def test_numbers_come_back_as_postgres_has_them(
+    client: redis.Redis, namespace: str, told: str, stored: str
+) -> None:
+    copy = copy_of(client, namespace)
+    copy.fill("A", HotPositions(1, [row("A", "-0", told)]))
+    found = copy.positions("A")
+    assert found is not None
+    assert (found.rows[0].instrument, str(found.rows[0].quantity)) == ("-0", stored)
+
+
+def test_what_no_daybook_wrote_is_no_answer(client: redis.Redis, namespace: str) -> None:
+    copy = copy_of(client, namespace)
+    copy.fill("A", HotPositions(1, [row("A", "x", 1)]))
+    client.hset(f"{namespace}:cache:positions:A", "x\nUSD", "{}")
+    assert copy.positions("A") is None
+    client.set(f"{namespace}:cache:positions:B", "a string")
+    assert copy.positions("B") is None
+
+
+class Watch:
+    """A clock that is moved by hand."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_without_redis_nobody_waits_twice_and_nobody_sees_an_error(
+    caplog: pytest.LogCaptureFixture, namespace: str
+) -> None:
+    watch = Watch()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        client = redis_client.connect(f"redis://127.0.0.1:{silent.getsockname()[1]}", timeout_s=0.1)
+        copy = HotCopy(client, namespace, GENERATION, 1, clock=watch)
+        with caplog.at_level(logging.WARNING):
+            assert copy.positions("A") is None
+            copy.commit([step(0, 1, [row("A", "x", 1)])])
+            copy.fill("A", HotPositions(1, []))
+            copy.renew([(0, 1)])
+            copy.clear()
+            copy.alert("halted")
+        assert len(caplog.records) == 1
+        asked = [silent.accept()[0]]
+        silent.settimeout(0.05)
+        with pytest.raises(TimeoutError):
+            silent.accept()
+        watch.now += PAUSE_S
+        assert copy.positions("A") is None
+        asked.append(silent.accept()[0])
+        for connection in asked:
+            connection.close()
+    watch.now += PAUSE_S
+    assert copy.positions("A") is None
+    copy.close()
+
+
+@pytest.fixture
+def models(
+    dsn: str, schema: str, log: PostgresLog, redis_url: str, namespace: str
+) -> Iterator[CopiedReadModels]:
+    """Read models with a copy."""
+    opened = CopiedReadModels(dsn, schema, log.log_id, PROJECTIONS)
+    made_by = generation(log.log_id, PROJECTIONS)
+    opened.copy = HotCopy.open(redis_url, namespace, made_by, log.partitions)
+    yield opened
+    opened.copy.clear()
+    opened.copy.close()
+    opened.close()
+
+
+def test_readers_beside_a_projector_end_with_what_postgres_has(
+    log: PostgresLog, ledger: Ledger, models: CopiedReadModels, dsn: str, schema: str
+) -> None:
+    copy = models.copy
+    assert copy is not None
+    requests = sample_requests(200)
+    ledger.submit(requests[:20])
+    projector = Projector(log, models, batch=9)
+    projector.catch_up()
+    is_over = threading.Event()
+    failures: list[BaseException] = []
+    hits = [0]
+
+    def read(account: str) -> None:
+        own = CopiedReadModels(dsn, schema, log.log_id, PROJECTIONS)
+        seen = -1
+        try:
+            while not is_over.is_set():
+                stored = stored_positions(own.connection, account, log.partitions).next_offset
+                found = positions_of_account(copy, own.connection, account, stored - 1)
+                assert found.next_offset >= stored
+                hits[0] += copy.positions(account, stored - 1) is not None
+                seen = max(seen, found.next_offset)
+        except BaseException as failure:
+            failures.append(failure)
+            raise
+        finally:
+            own.close()
+
+    threads = [threading.Thread(target=read, args=(account,)) for account in ACCOUNTS]
+    for thread in threads:
+        thread.start()
+    for start in range(20, len(requests), 6):
+        ledger.submit(requests[start : start + 6])
+        projector.catch_up()
+        if start % 60 == 20:
+            copy.clear()
+    is_over.set()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert hits[0] > 0
+    for account in ACCOUNTS:
+        stored = stored_positions(models.connection, account, log.partitions)
+        assert stored.rows
+        assert positions_of_account(copy, models.connection, account) == stored
+        assert copy.positions(account, stored.next_offset - 1) == stored
+
+
+def test_commits_and_halts_are_told_on_their_channels(
+    log: PostgresLog, ledger: Ledger, models: CopiedReadModels, client: redis.Redis, namespace: str
+) -> None:
+    channel = client.pubsub()
+    channel.psubscribe(f"{namespace}:pubsub:*")
+    assert channel.get_message(timeout=5)["type"] == "psubscribe"
+    ledger.submit(sample_requests(60))
+    Projector(log, models).catch_up()
+    models.halt("cash", "events", 3, "no record")
+    told: dict[str, list[Any]] = {}
+    while (message := channel.get_message(timeout=1)) is not None:
+        name = message["channel"].decode().removeprefix(f"{namespace}:pubsub:")
+        told.setdefault(name, []).append(message["data"])
+    channel.close()
+    assert told.pop("alerts") == [b"cash halted in events/3: no record"]
+    news = {name: [decode(one) for one in messages] for name, messages in told.items()}
+    assert set(news) == {"news", "orders", "deals", "positions"}
+    heads = log.heads("events")
+    for account in ACCOUNTS:
+        partition = partition_of(account, log.partitions)
+        for name in ("news", "deals", "positions"):
+            mine = [one for one in news[name] if account in one.streams]
+            assert {one.next_offset for one in mine} == {heads[partition]}
+
+
+def test_marks_are_renewed_by_what_postgres_has(
+    models: CopiedReadModels, client: redis.Redis, namespace: str, dsn: str, schema: str
+) -> None:
+    copy = models.copy
+    assert copy is not None
+    models.write([step(0, 5, [row("A", "x", 1)])])
+    mark = f"{namespace}:cache:positions-mark:0"
+    client.delete(mark)
+    with contextlib.closing(Renewing(copy, dsn, schema, every_s=0.01)):
+        while not client.exists(mark):
+            pass
+    assert client.hget(mark, "next") == b"5"
+    assert client.ttl(mark) > 0
+
+
+def test_a_rebuilt_book_is_copied_anew(client: redis.Redis, namespace: str) -> None:
+    copy = copy_of(client, namespace)
+    copy.fill("A", HotPositions(5, [row("A", "x", 1)]))
+    copy.clear()
+    assert list(client.scan_iter(f"{namespace}:*")) == []
+    other = msgspec.structs.replace(row("A", "x", 1), fees=Decimal("9.99"))
+    copy.fill("A", HotPositions(5, [other]))
+    assert copy.positions("A") == HotPositions(5, [other])
