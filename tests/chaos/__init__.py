@@ -1,0 +1,1 @@
+"""The whole ledger as processes of this machine, with things going wrong all the time."""
