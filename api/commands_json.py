@@ -5,12 +5,16 @@ from typing import Any, Final, get_args
 
 import msgspec
 
+from api.front import Missing
 from api.importing.lines import Fact
 from domain import commands
 from domain.commands import Command, DefineInstrument, OpenAccount, Request
 from domain.errors import InvalidValue
 from domain.times import Instant
 from domain.validation import check_request
+from streams.answers import Answer
+
+_PUBLIC: Final = ("accepted", "duplicate", "refused")
 
 
 def _members(union: Any) -> dict[str, type[msgspec.Struct]]:
@@ -79,6 +83,33 @@ def fact_from_object(told: dict[str, Any], line: int = 0) -> Fact:
         )
     )
     return Fact(line, request, _opens(request.command), _defines(request.command))
+
+
+def answer_json(command_id: str | None, answer: Answer | Missing | None) -> dict[str, Any]:
+    """Return the answer to a command as JSON; None is one that was not even submitted."""
+    told: dict[str, Any] = {
+        "command_id": command_id,
+        "status": "refused",
+        "position": None,
+        "event": None,
+        "reason": None,
+    }
+    match answer:
+        case Missing():
+            return {**told, "reason": answer.reason, "field": answer.field, "value": answer.value}
+        case Answer():
+            told["status"] = answer.status if answer.status in _PUBLIC else "refused"
+            told["position"] = answer.position
+            told["event"] = answer.event_type
+            told["reason"] = "conflict" if answer.status == "conflict" else answer.reason
+            more = {
+                "detail": answer.detail,
+                "numbers": answer.numbers or None,
+                "flags": list(answer.flags) or None,
+            }
+            return told | {name: value for name, value in more.items() if value is not None}
+        case None:
+            return told
 
 
 def _text(told: dict[str, Any], name: str) -> str:

@@ -50,10 +50,11 @@ def finish_transfers(parts: Parts) -> None:
 
     None is on its way where nothing was recorded since this was done last.
     """
-    log = parts.log
+    log, ledger = parts.log, parts.ledger
     heads = log.heads("events")
     if heads != _settled_at.get(parts):
-        settle_transfers(parts.ledger, lambda sent: sent_legs(log, sent))
+        with parts.transfers() as book:
+            settle_transfers(ledger, lambda sent: sent_legs(log, sent), book)
         _settled_at[parts] = heads
 
 
@@ -107,7 +108,7 @@ class Front:
         if topic_of(request.command) == "events":
             if isinstance(request.command, OpenAccount):
                 self._known_accounts.add(request.key)
-            elif not self._knows_account(request.key):
+            elif request.key not in self._known_accounts and not self._knows_account(request.key):
                 if self._strict or fact.opens is None:
                     return Missing(UNKNOWN_ACCOUNT, "account", request.key)
                 requests.append(_first(request, "open", request.key, fact.opens))
@@ -115,7 +116,7 @@ class Front:
         elif isinstance(request.command, DefineInstrument):
             self._known_instruments.add(request.key)
         for instrument_id, definition in fact.defines:
-            if self._knows_instrument(instrument_id):
+            if instrument_id in self._known_instruments or self._knows_instrument(instrument_id):
                 continue
             if self._strict:
                 return Missing(UNKNOWN_INSTRUMENT, "instrument", instrument_id)

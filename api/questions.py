@@ -1,9 +1,10 @@
 """The questions that can be asked of the ledger: each read model, now or in the past."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import cache
 from typing import Any, Final
 
 from msgspec import Struct
@@ -16,6 +17,7 @@ from api.wiring import Parts
 from domain import money
 from domain.errors import InvalidValue
 from domain.times import Day, Instant, end_of_day, is_day, parse_day, parse_instant
+from infra.postgres import Connection
 from projections.cash.tables import BALANCE_DAYS, CASH_LEGS
 from projections.instruments.fold import PORTFOLIOS
 from projections.positions.as_of import PastPosition, positions_of, summed_positions
@@ -41,6 +43,9 @@ from streams.positions import (
 )
 
 _MARKS: Final = ("close", "last", "mid")
+NO_END: Final = 2**63 - 1
+"""The offset at which what is known ends where all of it is."""
+_ANY_PRICE: Final = sql.SQL("")
 
 
 class Question(Struct, frozen=True):
@@ -55,12 +60,26 @@ class Question(Struct, frozen=True):
     open_only: bool = False
 
 
-class Asker:
-    """Answers questions from read models that have been brought to the log's head."""
+class BalanceRow(Struct, frozen=True):
+    """Cash of an account in a currency: all by trade date, and what of it has settled."""
 
-    def __init__(self, parts: Parts, question: Question) -> None:
-        finish_transfers(parts)
-        parts.projector.catch_up()
+    account: str
+    currency: str
+    balance: Decimal
+    settled: Decimal
+
+
+class Asker:
+    """Answers questions from read models that it has brought to the log's head.
+
+    With `is_current` the caller says that somebody brings them there all the time, and answers
+    are given from the read models as they are.
+    """
+
+    def __init__(self, parts: Parts, question: Question, *, is_current: bool = False) -> None:
+        if not is_current:
+            finish_transfers(parts)
+            parts.projector.catch_up()
         self._parts = parts
         self._question = question
         known_at = question.known_at
@@ -69,69 +88,96 @@ class Asker:
         elif known_at is not None:
             known_at = check_reached(parts.log, known_at)
         self.known_at: KnownAt | None = known_at
-        self._accounts = self._accounts_asked()
+        self.accounts_asked: list[str] | None = self._accounts_asked()
 
     # --- the read models -----------------------------------------------------------------------
 
     def accounts(self) -> Shown:
         """Return the accounts and their settings."""
-        return self._events_view(views.ACCOUNTS_VIEW)
+        return show(views.ACCOUNTS_VIEW, self.events_rows(views.ACCOUNTS_VIEW))
 
     def orders(self) -> Shown:
         """Return the orders."""
-        return self._events_view(views.ORDERS_VIEW)
+        return show(views.ORDERS_VIEW, self.events_rows(views.ORDERS_VIEW))
 
     def deals(self) -> Shown:
         """Return the deals, one row for each chain of corrections."""
-        return self._dated_view(views.DEALS_VIEW, "trade_date")
+        return show(views.DEALS_VIEW, self.dated_rows(views.DEALS_VIEW))
 
     def cash(self) -> Shown:
         """Return the movements of cash that are no deals."""
-        return self._dated_view(views.CASH_VIEW, "booked_date")
+        return show(views.CASH_VIEW, self.dated_rows(views.CASH_VIEW))
 
     def movements(self) -> Shown:
         """Return the legs of movements of units."""
-        return self._dated_view(views.MOVEMENTS_VIEW, "trade_date")
+        return show(views.MOVEMENTS_VIEW, self.dated_rows(views.MOVEMENTS_VIEW))
 
     def instruments(self) -> Shown:
         """Return the instruments as defined last."""
-        names = None if self._question.instrument is None else [self._question.instrument]
-        return show(views.INSTRUMENTS_VIEW, self._as_then(views.INSTRUMENTS_VIEW.table, names))
+        return show(views.INSTRUMENTS_VIEW, self.instrument_rows())
 
     def prices(self) -> Shown:
         """Return the prices, revisions in the order they came."""
-        return show(views.PRICES_VIEW, self._prices(self._question.instrument))
+        return show(views.PRICES_VIEW, self.price_rows())
 
     def balances(self) -> Shown:
         """Return cash by account and currency: `balance` by trade date, `settled` beside it."""
-        question = self._question
-        day = question.as_of.day or self._today()
+        return show_balances(self.balance_rows())
+
+    def lots(self) -> Shown:
+        """Return the lots that positions are made of, closed ones too unless only open ones."""
+        return show(views.LOTS_VIEW, self.lot_rows())
+
+    def positions(self) -> Shown:
+        """Return positions with the mark of the time asked for, and what it makes of them."""
+        return self.show_positions(self.position_rows())
+
+    def show_positions(self, rows: Sequence[Any]) -> Shown:
+        """Return rows of positions as they are shown, with their marks."""
+        found = self._marks({row.instrument for row in rows})
+        shown = [marked_position(row, found.get(row.instrument)) for row in rows]
+        return Shown(POSITION_COLUMNS, shown)
+
+    # --- their rows, in the order of their key -------------------------------------------------
+
+    def events_rows(self, view: View) -> list[Any]:
+        """Return rows that have no single business date: as of then, they are folded again."""
+        return self._of_instrument(self._as_then(view.table, self.accounts_asked))
+
+    def dated_rows(self, view: View) -> list[Any]:
+        """Return rows that have a business date, those that had happened."""
+        column = views.BUSINESS_DATES[view.table.name]
+        return self._of_instrument(self._dated_rows(view.table, column, self.accounts_asked))
+
+    def instrument_rows(self) -> list[Any]:
+        """Return rows of instruments."""
+        names = None if self._question.instrument is None else [self._question.instrument]
+        return self._as_then(views.INSTRUMENTS_VIEW.table, names)
+
+    def price_rows(self) -> list[PriceRow]:
+        """Return rows of prices."""
+        return self._prices(self._question.instrument)
+
+    def balance_rows(self) -> list[BalanceRow]:
+        """Return sums of cash by account and currency."""
+        day = self._question.as_of.day or self._today()
         totals: dict[tuple[str, str], list[Decimal]] = defaultdict(lambda: [money.ZERO, money.ZERO])
         for account, currency, settles, amount in self._cash_amounts():
             total = totals[account, currency]
             total[0] = money.EXACT.add(total[0], amount)
             if not settles or settles <= day:
                 total[1] = money.EXACT.add(total[1], amount)
-        columns: tuple[tuple[str, views.Kind], ...] = (
-            ("account", "text"),
-            ("currency", "text"),
-            ("balance", "decimal"),
-            ("settled", "decimal"),
-        )
-        return Shown(columns, [(*key, *totals[key]) for key in sorted(totals)])
+        return [BalanceRow(*key, *totals[key]) for key in sorted(totals)]
 
-    def lots(self) -> Shown:
-        """Return the lots that positions are made of, closed ones too unless only open ones."""
+    def lot_rows(self) -> list[LotRow]:
+        """Return rows of lots."""
         lots = self._of_instrument(self._lots())
-        rows = [lot for lot in lots if lot.remaining or not self._question.open_only]
-        return show(views.LOTS_VIEW, rows)
+        return [lot for lot in lots if lot.remaining or not self._question.open_only]
 
-    def positions(self) -> Shown:
-        """Return positions with the mark of the time asked for, and what it makes of them."""
+    def position_rows(self) -> list[Any]:
+        """Return rows of positions."""
         positions = self._of_instrument(self._positions())
-        rows = [row for row in positions if row.quantity or not self._question.open_only]
-        marks = self._marks({row.instrument for row in rows})
-        return Shown(_POSITION_COLUMNS, [_marked(row, marks.get(row.instrument)) for row in rows])
+        return [row for row in positions if row.quantity or not self._question.open_only]
 
     def _today(self) -> str:
         """Return the date that settles cash; for a vector it is the same whenever it is asked."""
@@ -164,18 +210,10 @@ class Asker:
             members |= more
         return members
 
-    def _events_view(self, view: View) -> Shown:
-        """Show a view whose rows have no single business date: as of then, it is folded again."""
-        return show(view, self._of_instrument(self._as_then(view.table, self._accounts)))
-
     def _as_then(self, table: Table, streams: list[str] | None) -> list[Any]:
         """Return rows as the events that had happened make them."""
         as_of = self._question.as_of
         return self._parts.past.rows(table, streams, self.known_at, as_of, refold=as_of is not NOW)
-
-    def _dated_view(self, view: View, date_column: str) -> Shown:
-        rows = self._dated_rows(view.table, date_column, self._accounts)
-        return show(view, self._of_instrument(rows))
 
     def _dated_rows(self, table: Table, date_column: str, accounts: list[str] | None) -> list[Any]:
         """Return rows that had happened, as they are known."""
@@ -192,10 +230,10 @@ class Asker:
         """Yield account, currency, settlement date and amount of all cash that counts."""
         question = self._question
         if question.as_of is NOW and self.known_at is None:
-            for row in self._parts.past.rows(BALANCE_DAYS, self._accounts):
+            for row in self._parts.past.rows(BALANCE_DAYS, self.accounts_asked):
                 yield row.account, row.currency, row.settlement_date, row.amount
             return
-        for leg in self._dated_rows(CASH_LEGS, "business_date", self._accounts):
+        for leg in self._dated_rows(CASH_LEGS, "business_date", self.accounts_asked):
             yield leg.account, leg.currency, leg.settlement_date, leg.amount
 
     def _is_stored(self) -> bool:
@@ -207,10 +245,10 @@ class Asker:
         """Return positions: as stored, summed up, or folded again from the deals that count."""
         past = self._parts.past
         if self._is_stored():
-            return past.rows(POSITIONS, self._accounts)
+            return past.rows(POSITIONS, self.accounts_asked)
         if self.known_at is not None:
-            return self._folded(self._accounts)[0]
-        moved = past.accounts_with_movements(self._accounts)
+            return self._folded(self.accounts_asked)[0]
+        moved = past.accounts_with_movements(self.accounts_asked)
         happened, values = self._happened_deals()
         rows, unfit = summed_positions(
             self._parts.models.connection,
@@ -227,7 +265,7 @@ class Asker:
         """Return the condition on deals that had happened in the accounts asked for."""
         as_of, conditions, values = self._question.as_of, [], []
         for condition, value in (
-            ("account = ANY(%s)", self._accounts),
+            ("account = ANY(%s)", self.accounts_asked),
             ("instrument = %s", self._question.instrument),
             ("event_time_ns <= %s", as_of.ns),
             ("trade_date <= %s", as_of.day),
@@ -240,8 +278,8 @@ class Asker:
     def _lots(self) -> list[LotRow]:
         """Return lots: as stored, or folded again from the deals that count."""
         if self._is_stored():
-            return self._parts.past.rows(LOTS, self._accounts)
-        return self._folded(self._accounts)[1]
+            return self._parts.past.rows(LOTS, self.accounts_asked)
+        return self._folded(self.accounts_asked)[1]
 
     def _folded(self, accounts: list[str] | None) -> tuple[list[PositionRow], list[LotRow]]:
         """Return positions and lots folded again from the deals and movements that count."""
@@ -266,21 +304,11 @@ class Asker:
             return {}
         condition, values = self._price_condition()
         names = sorted(instruments)
-        ends = self._parts.past.ends_of("prices", names, self.known_at)
-        query = sql.SQL(
-            "SELECT price.* FROM unnest(%s::text[], %s::bigint[]) AS asked (instrument, known_end)"
-            " CROSS JOIN LATERAL (SELECT {columns} FROM prices AS t"
-            " WHERE t.instrument = asked.instrument AND t.changed_offset < asked.known_end"
-            " AND t.kind = ANY(%s){condition}"
-            " ORDER BY t.event_time_ns DESC, t.seq DESC LIMIT 1) AS price"
-        ).format(
-            columns=sql.SQL(", ").join(sql.Identifier("t", name) for name in PRICES.columns),
-            condition=condition,
-        )
-        rows = self._parts.models.connection.execute(
-            query, (names, ends, list(_MARKS), *values)
-        ).fetchall()
-        return {row[0]: PriceRow(*row) for row in rows}
+        if self.known_at is None:
+            ends = [NO_END] * len(names)
+        else:
+            ends = self._parts.past.ends_of("prices", names, self.known_at)
+        return marks(self._parts.models.connection, names, ends, condition, values)
 
     def _price_condition(self) -> tuple[sql.SQL, list[Any]]:
         as_of = self._question.as_of
@@ -290,6 +318,37 @@ class Asker:
             date = "to_char(to_timestamp(t.event_time_ns / 1000000000), 'YYYY-MM-DD')"
             return sql.SQL(f" AND coalesce(t.price_date, {date}) <= %s"), [as_of.day]
         return sql.SQL(""), []
+
+
+def marks(
+    connection: Connection,
+    instruments: list[str],
+    ends: list[int],
+    condition: sql.Composable = _ANY_PRICE,
+    values: Sequence[Any] = (),
+) -> dict[str, PriceRow]:
+    """Return the price that marks each instrument: its latest close, last or mid.
+
+    `ends` are the offsets at which what is known of each one's prices ends.
+    """
+    query = _marks_query(condition.as_bytes(None))
+    rows = connection.execute(query, (instruments, ends, list(_MARKS), *values)).fetchall()
+    return {row[0]: PriceRow(*row) for row in rows}
+
+
+@cache
+def _marks_query(condition: bytes) -> bytes:
+    query = sql.SQL(
+        "SELECT price.* FROM unnest(%s::text[], %s::bigint[]) AS asked (instrument, known_end)"
+        " CROSS JOIN LATERAL (SELECT {columns} FROM prices AS t"
+        " WHERE t.instrument = asked.instrument AND t.changed_offset < asked.known_end"
+        " AND t.kind = ANY(%s){condition}"
+        " ORDER BY t.event_time_ns DESC, t.seq DESC LIMIT 1) AS price"
+    ).format(
+        columns=sql.SQL(", ").join(sql.Identifier("t", name) for name in PRICES.columns),
+        condition=sql.SQL(condition.decode()),
+    )
+    return query.as_bytes(None)
 
 
 def _happened(rows: list[Any], as_of: AsOf, date_column: str) -> list[Any]:
@@ -305,7 +364,7 @@ def _business_date(row: Any, date_column: str) -> str:
     return told or views.time_text(row.event_time_ns)[:10]
 
 
-_POSITION_COLUMNS: Final[tuple[tuple[str, views.Kind], ...]] = (
+POSITION_COLUMNS: Final[tuple[tuple[str, views.Kind], ...]] = (
     ("account", "text"),
     ("instrument", "text"),
     ("currency", "text"),
@@ -322,11 +381,27 @@ _POSITION_COLUMNS: Final[tuple[tuple[str, views.Kind], ...]] = (
 )
 
 
+BALANCE_COLUMNS: Final[tuple[tuple[str, views.Kind], ...]] = (
+    ("account", "text"),
+    ("currency", "text"),
+    ("balance", "decimal"),
+    ("settled", "decimal"),
+)
+
+
+def show_balances(rows: Sequence[Any]) -> Shown:
+    """Return rows of balances as they are shown."""
+    return Shown(
+        BALANCE_COLUMNS, [(row.account, row.currency, row.balance, row.settled) for row in rows]
+    )
+
+
 def _position_key(row: PositionRow | PastPosition) -> tuple[str, str, str]:
     return row.account, row.instrument, row.currency
 
 
-def _marked(row: PositionRow | PastPosition, price: PriceRow | None) -> tuple[Any, ...]:
+def marked_position(row: PositionRow | PastPosition, price: PriceRow | None) -> tuple[Any, ...]:
+    """Return a position as POSITION_COLUMNS show it, with its mark and what that makes of it."""
     mark, value, unrealised, time = None, None, None, None
     if price is not None and price.currency == row.currency:
         in_currency = price.unit != 1
@@ -350,20 +425,6 @@ def _marked(row: PositionRow | PastPosition, price: PriceRow | None) -> tuple[An
         time,
         row.flags,
     )
-
-
-QUESTIONS: Final[dict[str, Callable[[Asker], Shown]]] = {
-    "accounts": Asker.accounts,
-    "orders": Asker.orders,
-    "deals": Asker.deals,
-    "cash": Asker.cash,
-    "movements": Asker.movements,
-    "balances": Asker.balances,
-    "positions": Asker.positions,
-    "lots": Asker.lots,
-    "instruments": Asker.instruments,
-    "prices": Asker.prices,
-}
 
 
 def as_of_from(text: str | None) -> AsOf:

@@ -20,11 +20,16 @@ Kind = Literal["text", "decimal", "time", "integer", "json"]
 
 
 class Column(Struct, frozen=True):
-    """A column of a view; `read` takes its value out of a stored row."""
+    """A column of a view; `read` takes its value out of a stored row.
+
+    `sql` is the same of a row `t` of the table, for whole tables: times as nanoseconds since 1970,
+    JSON as text.
+    """
 
     name: str
     kind: Kind
     read: Callable[[Any], Any]
+    sql: str
 
 
 class View(Struct, frozen=True):
@@ -56,24 +61,30 @@ def time_text(time_ns: int) -> str:
 
 
 def _text(name: str, attribute: str | None = None) -> Column:
-    return Column(name, "text", _getter(attribute or name))
+    return Column(
+        name, "text", _getter(attribute or name), f"nullif(t.\"{attribute or name}\", '')"
+    )
 
 
 def _decimal(name: str) -> Column:
-    return Column(name, "decimal", _getter(name))
+    return Column(name, "decimal", _getter(name), f't."{name}"')
 
 
 def _json(name: str) -> Column:
-    return Column(name, "json", _getter(name))
+    return Column(name, "json", _getter(name), f't."{name}"::text')
+
+
+def _texts(name: str) -> Column:
+    return Column(name, "json", _getter(name), f'to_json(t."{name}")::text')
 
 
 def _integer(name: str) -> Column:
-    return Column(name, "integer", _getter(name))
+    return Column(name, "integer", _getter(name), f't."{name}"')
 
 
 def _time(name: str) -> Column:
     attribute = f"{name}_ns"
-    return Column(name, "time", lambda row: time_text(getattr(row, attribute)))
+    return Column(name, "time", lambda row: time_text(getattr(row, attribute)), f't."{attribute}"')
 
 
 def _getter(attribute: str) -> Callable[[Any], Any]:
@@ -84,8 +95,12 @@ def _getter(attribute: str) -> Callable[[Any], Any]:
     return read
 
 
-def _detail(name: str, kind: Kind = "text", default: Any = None) -> Column:
-    return Column(name, kind, lambda row: (row.details or {}).get(name, default))
+def _detail(name: str, kind: Kind = "text") -> Column:
+    arrow = "->>" if kind == "text" else "->"
+    told = f"(t.details {arrow} '{name}')::text"
+    # Text that reads "null" is text; a JSON null is none.
+    told = told if kind == "text" else f"nullif({told}, 'null')"
+    return Column(name, kind, lambda row: (row.details or {}).get(name), told)
 
 
 def _ids(row: Any) -> dict[str, str]:
@@ -105,7 +120,7 @@ ACCOUNTS_VIEW: Final = View(
         ),
         _text("from", "from_date"),
         _text("status"),
-        _json("flags"),
+        _texts("flags"),
     ),
 )
 ORDERS_VIEW: Final = View(
@@ -113,13 +128,13 @@ ORDERS_VIEW: Final = View(
     (
         _text("account"),
         _text("order_id"),
-        Column("ids", "json", _ids),
+        Column("ids", "json", _ids, "coalesce(t.ids, '{}')::text"),
         *map(_text, ("cl_ord_id", "instrument", "side", "order_type", "status")),
         *map(
             _decimal,
             ("quantity", "limit_price", "cum_quantity", "leaves_quantity", "average_price"),
         ),
-        _json("flags"),
+        _texts("flags"),
         _decimal("stop_price"),
         _text("time_in_force"),
         _time("event_time"),
@@ -130,7 +145,7 @@ DEALS_VIEW: Final = View(
     (
         _text("account"),
         _text("deal_id"),
-        Column("ids", "json", _deal_ids),
+        Column("ids", "json", _deal_ids, "coalesce(t.details -> 'ids', '{}')::text"),
         *map(_text, ("order_id", "instrument", "side")),
         _decimal("quantity"),
         _decimal("price"),
@@ -142,7 +157,7 @@ DEALS_VIEW: Final = View(
         _text("trade_date"),
         _text("settlement_date"),
         _time("recorded_time"),
-        _json("flags"),
+        _texts("flags"),
         _decimal("cost"),
         _text("kind"),
         _decimal("multiplier"),
@@ -160,7 +175,7 @@ CASH_VIEW: Final = View(
         _time("event_time"),
         *map(_text, ("booked_date", "settlement_date", "status", "instrument", "source_kind")),
         _json("relates_to"),
-        _json("flags"),
+        _texts("flags"),
     ),
 )
 MOVEMENTS_VIEW: Final = View(
@@ -174,7 +189,7 @@ MOVEMENTS_VIEW: Final = View(
         *map(_text, ("action_id", "status")),
         _time("event_time"),
         _text("trade_date"),
-        _json("flags"),
+        _texts("flags"),
     ),
 )
 LOTS_VIEW: Final = View(
@@ -195,7 +210,7 @@ INSTRUMENTS_VIEW: Final = View(
         _decimal("strike"),
         *map(_text, ("right", "underlying", "time_zone", "sector", "country")),
         _text("from", "from_date"),
-        _json("flags"),
+        _texts("flags"),
     ),
 )
 PRICES_VIEW: Final = View(
@@ -212,5 +227,8 @@ PRICES_VIEW: Final = View(
         _integer("seq"),
     ),
 )
+
+BUSINESS_DATES: Final = {"deals": "trade_date", "cash": "booked_date", "movements": "trade_date"}
+"""By table, the column of the business date that a date asked for is compared with."""
 
 ZERO: Final = Decimal(0)

@@ -3,9 +3,9 @@
 import contextlib
 from collections.abc import Iterator
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from infra.embedded import embedded_server
-from infra.errors import ServerUnavailable
 from infra.settings import ServerUrl, Settings
 from projections.registry import PROJECTIONS
 from streams.ledger import Ledger
@@ -13,52 +13,149 @@ from streams.past import Past
 from streams.postgres_log import PostgresLog
 from streams.projecting import Projector
 from streams.read_models import ReadModels
+from streams.transfers import PostgresBook, TransferBook
 from streams.vault import Vault
+
+if TYPE_CHECKING:
+    from streams.deciding.front import KafkaLedger
+    from streams.hot_copy import HotCopy
+    from streams.kafka_log import KafkaLog
+    from streams.news import NewsSource
+    from streams.stream_index import IndexedLog
+    from streams.working.waiting import WorkersProject
 
 SCHEMA = "daybook"
 
 
 class Parts:
-    """The parts of a running Daybook; each is made when it is first asked for."""
+    """The parts of a running Daybook; each is made when it is first asked for.
+
+    `log_dsn` is the log's URL: with one of Kafka, commands are decided by `daybook decider`.
+    """
 
     def __init__(self, settings: Settings, log_dsn: str, store_dsn: str) -> None:
         self.settings = settings
+        self.is_distributed = log_dsn.startswith("kafka:")
         self._log_dsn = log_dsn
         self._store_dsn = store_dsn
 
     @cached_property
-    def log(self) -> PostgresLog:
-        """The log."""
-        return PostgresLog.open(self._log_dsn, SCHEMA)
+    def schema(self) -> str:
+        """The schema of the read models: that of the log's namespace."""
+        if not self.is_distributed:
+            return SCHEMA
+        from streams.kafka_client import parse_place
+
+        return parse_place(self._log_dsn).schema
 
     @cached_property
-    def ledger(self) -> Ledger:
-        """What decides commands into the log."""
-        return Ledger(self.log)
+    def log(self) -> "PostgresLog | KafkaLog":
+        """The log."""
+        if not self.is_distributed:
+            return PostgresLog.open(self._log_dsn, SCHEMA)
+        # Only who uses Kafka waits for its client to load.
+        from streams.kafka_log import KafkaLog
+
+        return KafkaLog.open(self._log_dsn)
+
+    @cached_property
+    def ledger(self) -> "Ledger | KafkaLedger":
+        """What decides commands into the log, or has them decided."""
+        log = self.log
+        if isinstance(log, PostgresLog):
+            return Ledger(log)
+        from streams.deciding.front import KafkaLedger
+
+        return KafkaLedger(log)
 
     @cached_property
     def models(self) -> ReadModels:
-        """The read models' tables."""
-        return ReadModels(self._store_dsn, SCHEMA, self.log.log_id, PROJECTIONS)
+        """The read models' tables; those that another version made are rebuilt first."""
+        from streams.rebuilding import open_read_models
+
+        if self.copy_url is None:
+            return open_read_models(self.log, self._store_dsn, self.schema, PROJECTIONS)
+        from streams.hot_copy import CopiedReadModels
+
+        models = open_read_models(
+            self.log, self._store_dsn, self.schema, PROJECTIONS, CopiedReadModels
+        )
+        models.copy = self.copy
+        return models
+
+    @property
+    def copy_url(self) -> str | None:
+        """The URL of the Redis that holds the hot copy; None where there is none."""
+        url = self.settings.cache_url
+        return url.text if url.scheme.startswith("redis") else None
 
     @cached_property
-    def projector(self) -> Projector:
-        """What brings the read models to the log's head."""
-        return Projector(self.log, self.models)
+    def copy(self) -> "HotCopy | None":
+        """The hot copy of positions, where there is a Redis."""
+        if self.copy_url is None:
+            return None
+        from streams.hot_copy import HotCopy, generation
+
+        log = self.log
+        made_by = generation(log.log_id, PROJECTIONS)
+        return HotCopy.open(self.copy_url, self.schema, made_by, log.partitions)
+
+    @cached_property
+    def projector(self) -> "Projector | WorkersProject":
+        """What brings the read models to the log's head, or waits until they are there."""
+        if not self.is_distributed:
+            return Projector(self.log, self.models)
+        from streams.working.waiting import WorkersProject
+
+        return WorkersProject(self.log, self.models)
 
     @cached_property
     def past(self) -> Past:
         """What answers from the read models, now or as of a past time."""
-        return Past(self.log, self.models)
+        return Past(self.streams, self.models)
+
+    @cached_property
+    def streams(self) -> "PostgresLog | IndexedLog":
+        """The log as what reads single streams takes it: in Kafka by an index of its own."""
+        log = self.log
+        if isinstance(log, PostgresLog):
+            return log
+        from streams.stream_index import IndexedLog
+
+        return IndexedLog(log, self._store_dsn, self.schema)
+
+    @cached_property
+    def news(self) -> "tuple[NewsSource, ...]":
+        """Where it is heard that read models have changed: Postgres tells it, Redis too."""
+        from streams.news import PostgresNews, RedisNews
+
+        told: tuple[NewsSource, ...] = (PostgresNews(self._store_dsn, self.schema),)
+        cache_url = self.settings.cache_url
+        if cache_url.scheme.startswith("redis"):
+            told = (*told, RedisNews(cache_url.text, self.schema))
+        return told
 
     @cached_property
     def vault(self) -> Vault:
         """Where texts are that may have to be forgotten."""
-        return Vault(self._store_dsn, SCHEMA)
+        return Vault(self._store_dsn, self.schema)
+
+    @contextlib.contextmanager
+    def transfers(self) -> Iterator[TransferBook]:
+        """Yield where transfers on their way are found."""
+        ledger = self.ledger
+        if isinstance(ledger, Ledger):
+            with PostgresBook.of(ledger) as book:
+                yield book
+            return
+        from streams.deciding.transfers import KafkaBook
+
+        with KafkaBook.of(ledger, self._store_dsn, self.schema) as kafka_book:
+            yield kafka_book
 
     def close(self) -> None:
         """Close what was opened."""
-        for name in ("ledger", "models", "vault", "log"):
+        for name in ("ledger", "models", "copy", "vault", "streams", "log"):
             part = self.__dict__.get(name)
             if part is not None:
                 part.close()
@@ -71,22 +168,18 @@ def running(settings: Settings) -> Iterator[Parts]:
     Raises ServerUnavailable for a part that cannot be had.
     """
     with contextlib.ExitStack() as stack:
-        log_dsn = _dsn(settings, settings.log_url, "the log", stack)
+        log_dsn = _dsn(settings, settings.log_url, stack)
         store_dsn = (
             log_dsn
             if settings.store_url.text == settings.log_url.text
-            else _dsn(settings, settings.store_url, "the read models' store", stack)
+            else _dsn(settings, settings.store_url, stack)
         )
         parts = Parts(settings, log_dsn, store_dsn)
         stack.callback(parts.close)
         yield parts
 
 
-def _dsn(settings: Settings, url: ServerUrl, part: str, stack: contextlib.ExitStack) -> str:
+def _dsn(settings: Settings, url: ServerUrl, stack: contextlib.ExitStack) -> str:
     if url.scheme == "embedded":
         return stack.enter_context(embedded_server(settings.home))
-    if url.scheme == "kafka":
-        raise ServerUnavailable(
-            part, "a log in Kafka is not there yet", "use embedded: or postgresql://..."
-        )
     return url.text

@@ -7,7 +7,15 @@ from typing import Final
 
 from benchmarks.rows import keep, show
 
-NAMES: Final = ("startup", "pre_trade", "fold_positions", "bulk_import", "catch_up", "as_of")
+NAMES: Final = (
+    "startup",
+    "pre_trade",
+    "fold_positions",
+    "bulk_import",
+    "catch_up",
+    "as_of",
+    "http_queries",
+)
 
 
 def main() -> int:

@@ -5,7 +5,7 @@ the decider adds the terms, the cost and the legs of cash.
 """
 
 from decimal import Decimal
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from msgspec import Struct
 
@@ -288,20 +288,13 @@ class Request(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     flags: tuple[str, ...] = ()
 
 
-_REFERENCE: Final = (
-    DefineInstrument,
-    IdentifyInstrument,
-    DefinePortfolio,
-    AnnounceCorporateAction,
-    CorrectCorporateAction,
-    CancelCorporateAction,
-)
+_TOPICS: Final[dict[type, Topic]] = {
+    **dict.fromkeys(get_args(AccountCommand), "events"),
+    **dict.fromkeys(get_args(ReferenceCommand), "reference"),
+    PriceCommand: "prices",
+}
 
 
 def topic_of(command: Command) -> Topic:
     """Return the log that a command's event belongs in."""
-    if isinstance(command, RecordPrice):
-        return "prices"
-    if isinstance(command, _REFERENCE):
-        return "reference"
-    return "events"
+    return _TOPICS[type(command)]

@@ -18,7 +18,7 @@ from domain.commands import (
 )
 from domain.currencies import CURRENCIES
 from domain.decisions import Accepted, Decision, Known, Lacking, Refused, View
-from domain.entities import Account, Alias, Deal, Fact, Instrument, Order
+from domain.entities import Account, Alias, Deal, Entity, Fact, Instrument, Order
 from domain.events import (
     CashLeg,
     DealBusted,
@@ -90,8 +90,10 @@ def find_chain(view: View, deal_id: str) -> tuple[str, Deal | None]:
 def told_before(view: View, kind: str, fact_id: str, content_hash: str) -> Decision | None:
     """Return the answer for an id that was told before: known, or a conflict; None if it is new."""
     entity = view.get(kind, fact_id)
-    if entity is None:
-        return None
+    return None if entity is None else _told_again(entity, fact_id, content_hash)
+
+
+def _told_again(entity: Entity, fact_id: str, content_hash: str) -> Decision | None:
     match entity:
         case Deal() if not entity.told:
             return None
@@ -102,7 +104,7 @@ def told_before(view: View, kind: str, fact_id: str, content_hash: str) -> Decis
         case Deal() | Fact() | Alias():
             if entity.content_hash == content_hash:
                 return Known(entity.offset, entity.seq)
-            return Refused("conflict", {"first_offset": str(entity.offset), "id": fact_id})
+            return Refused("conflict", {"first_seq": str(entity.seq), "id": fact_id})
         case _:
             return None
 
@@ -110,7 +112,8 @@ def told_before(view: View, kind: str, fact_id: str, content_hash: str) -> Decis
 def _record(
     view: View, request: Request, command: RecordDeal, account: Account, content_hash: str
 ) -> Decision:
-    known = told_before(view, "deal", command.deal_id, content_hash)
+    own = view.get("deal", command.deal_id)
+    known = None if own is None else _told_again(own, command.deal_id, content_hash)
     if known is not None:
         return known
     booked = _book(view, request, command, account)
@@ -118,9 +121,11 @@ def _record(
         return booked
     fields, flags = booked
     event = DealRecorded(**fields)
-    if view.get("deal", command.deal_id) is not None:
+    if own is not None:
         return Accepted(event, (*flags, REVERSED_BEFORE_ARRIVAL))
-    return Accepted(event, (*flags, *_fill_flags(view, request, event, None)))
+    if event.order_id is not None:
+        flags = (*flags, *_fill_flags(view, request, event, None))
+    return Accepted(event, flags)
 
 
 def _correct(
@@ -247,12 +252,10 @@ def _book(
         fields["trade_date_derived"] = True
     if command.order_id is not None:
         fields["order_id"], _ = resolve_order(view, command.order_id, command.ids)
-    fields.update(
-        terms=terms,
-        cost=cost,
-        legs=legs,
-        capitalise_fees=account.settings.fees == "capitalised",
-    )
+    fields["terms"] = terms
+    fields["cost"] = cost
+    fields["legs"] = legs
+    fields["capitalise_fees"] = account.settings.fees == "capitalised"
     if instrument.assumed and command.kind is None:
         flags = (*flags, TERMS_ASSUMED)
     return fields, (*request.flags, *flags)
@@ -307,7 +310,7 @@ def cost_and_legs(
     """
     sign = 1 if deal.side == "buy" else -1
     flags: list[str] = []
-    extras = own_fees = _own_fees(deal)
+    extras = own_fees = _own_fees(deal) if deal.fees else money.ZERO
     if deal.accrued_interest is not None:
         extras = money.EXACT.add(own_fees, _signed(sign, deal.accrued_interest))
     computed = None
@@ -317,12 +320,12 @@ def cost_and_legs(
         )
     net = deal.net
     if net is not None and computed is None and deal.gross is None and sign * net > 0:
-        net = money.EXACT.minus(net)
+        net = money.negated(net)
         flags.append("net_sign_assumed")
     if deal.gross is not None:
         cost = deal.gross
         if cost < 0 and (deal.price is None or deal.price >= 0):
-            cost = money.EXACT.minus(cost)
+            cost = money.negated(cost)
     elif net is not None and (computed is None or terms.cash_style == "paid"):
         cost = _signed(-sign, money.add((net, extras)))
     else:
@@ -331,7 +334,7 @@ def cost_and_legs(
         flags.append("gross_differs")
     own_cash = money.EXACT.subtract(_signed(-sign, cost), extras)
     if terms.cash_style == "margined":
-        own_cash = money.EXACT.minus(own_fees)
+        own_cash = money.negated(own_fees)
     elif net is not None:
         if _differs(net, own_cash):
             flags.append("net_differs")
@@ -350,8 +353,7 @@ def _own_fees(deal: DealFields) -> Decimal:
 
 def _at_cost_scale(amount: Decimal) -> Decimal:
     """Return an amount that the ledger made, rounded half-even where it has over 36 decimals."""
-    exponent = amount.as_tuple().exponent
-    if not isinstance(exponent, int) or exponent >= -money.COST_SCALE:
+    if money.exponent_of(amount) >= -money.COST_SCALE:
         return amount
     with localcontext(money.EXACT) as context:
         context.traps[Inexact] = False
@@ -359,13 +361,12 @@ def _at_cost_scale(amount: Decimal) -> Decimal:
 
 
 def _signed(sign: int, amount: Decimal) -> Decimal:
-    return amount if sign > 0 else money.EXACT.minus(amount)
+    return amount if sign > 0 else money.negated(amount)
 
 
 def _differs(told: Decimal, computed: Decimal) -> bool:
     """Tell whether two amounts differ by more than the rounding of the told one explains."""
-    exponent = told.as_tuple().exponent
-    unit = _ONE.scaleb(exponent) if isinstance(exponent, int) else _ONE
+    unit = _ONE.scaleb(money.exponent_of(told))
     difference = money.EXACT.subtract(told, computed)
     return difference.copy_abs() > max(unit, _CENT_ROUNDING)
 
@@ -373,7 +374,6 @@ def _differs(told: Decimal, computed: Decimal) -> bool:
 def _legs(deal: DealFields, terms: Terms, sign: int, own_cash: Decimal) -> tuple[CashLeg, ...]:
     """Return the legs of a deal: its cash, and beside it the fees that are settled apart."""
     settles = deal.settlement_date
-    in_cash = _has_settlement(deal)
     apart = [
         fee
         for fee in deal.fees
@@ -387,20 +387,16 @@ def _legs(deal: DealFields, terms: Terms, sign: int, own_cash: Decimal) -> tuple
     for fee in apart:
         if fee.currency == currency:
             amount = money.EXACT.add(amount, fee.amount)
-    if in_cash and deal.settlement_amount is not None:
+    if deal.settlement_amount is not None and _has_settlement(deal):
         currency = deal.settlement_currency or currency
         size = deal.settlement_amount.copy_abs()
         amount = _signed(1 if own_cash > 0 or (not own_cash and sign < 0) else -1, size)
     if amount:
         legs.append(CashLeg(currency=currency, amount=amount, settlement_date=settles))
-    legs.extend(
-        CashLeg(
-            currency=fee.currency,
-            amount=money.EXACT.minus(fee.amount),
-            settlement_date=fee.settlement_date or settles,
-        )
-        for fee in apart
-    )
+    for fee in apart:
+        due = fee.settlement_date or settles
+        amount = money.negated(fee.amount)
+        legs.append(CashLeg(currency=fee.currency, amount=amount, settlement_date=due))
     return tuple(legs)
 
 
@@ -411,4 +407,6 @@ def _has_settlement(deal: DealFields) -> bool:
 def _settled_apart(fee: Fee, deal: DealFields) -> bool:
     """Tell whether a fee in the deal's currency has a leg of its own: it settles another day."""
     settles = fee.settlement_date
-    return settles not in (None, deal.settlement_date) and not _has_settlement(deal)
+    if settles is None or settles == deal.settlement_date:
+        return False
+    return not _has_settlement(deal)

@@ -1,6 +1,6 @@
 """The decider: what a command comes to, and what an event leaves behind."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, get_args
 
 from domain import commands, events
@@ -87,20 +87,26 @@ def evolve(view: View, stamped: Stamped) -> list[tuple[str, str, Entity]]:
 
 
 def keys_of(request: Request) -> Iterable[EntityKey]:
-    """Yield the entities that deciding a command will look at first, so that they can be fetched.
+    """Return the entities that deciding a command will look at first, so that they can be fetched.
 
     A hint for fetching in bulk: what a decision looks at beyond them is fetched one by one.
     """
     command = request.command
     if isinstance(command, commands.RecordDeal):
-        yield "account", ""
-        yield "deal", command.deal_id
-        yield "instrument", command.instrument
-        if command.order_id is not None:
-            yield "order", command.order_id
-        if isinstance(command, commands.CorrectDeal):
-            yield "deal", command.ref_deal_id
-        return
+        return _keys_of_deal(command)
+    return _keys_of(command)
+
+
+def _keys_of_deal(command: commands.RecordDeal) -> list[EntityKey]:
+    keys = [("account", ""), ("deal", command.deal_id), ("instrument", command.instrument)]
+    if command.order_id is not None:
+        keys.append(("order", command.order_id))
+    if isinstance(command, commands.CorrectDeal):
+        keys.append(("deal", command.ref_deal_id))
+    return keys
+
+
+def _keys_of(command: commands.Command) -> Iterator[EntityKey]:
     if isinstance(command, commands.RecordPrice):
         return
     if isinstance(command, _REFERENCE):

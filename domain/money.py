@@ -33,6 +33,10 @@ EXACT: Final = Context(
 """Arithmetic that fails rather than round: Python's default context rounds at 28 digits."""
 
 ZERO: Final = Decimal(0)
+_ONE_AT: Final = {scale: 10**scale for scale in range(COST_SCALE + 1)}
+_scaled: Final = EXACT.scaleb
+_to_integral: Final = EXACT.to_integral_exact
+_normalized: Final = EXACT.normalize
 _EXPECTED: Final = (
     f"a plain decimal number of at most {MAX_DIGITS} digits, {MAX_SCALE} of them after the point"
 )
@@ -76,12 +80,28 @@ def add(values: Iterable[Decimal]) -> Decimal:
     return total
 
 
-def multiply(*factors: Decimal) -> Decimal:
+def multiply(product: Decimal, *factors: Decimal) -> Decimal:
     """Return the exact product."""
-    product = Decimal(1)
     for factor in factors:
         product = EXACT.multiply(product, factor)
     return product
+
+
+def negated(number: Decimal) -> Decimal:
+    """Return the number with the other sign; zero has none."""
+    return number.copy_negate() if number else number.copy_abs()
+
+
+def exponent_of(number: Decimal) -> int:
+    """Return the exponent of a finite number: -2 for 1.50."""
+    text = str(number)
+    if "E" in text:
+        _, _, exponent = number.as_tuple()
+        assert isinstance(exponent, int)
+        return exponent
+    # Taking the digits apart, as as_tuple does, takes many times as long as writing them.
+    point = text.find(".")
+    return point - len(text) + 1 if point >= 0 else 0
 
 
 def normalized(number: Decimal) -> Decimal:
@@ -98,18 +118,17 @@ def to_plain(number: Decimal) -> str:
 
 def to_scaled(number: Decimal, scale: int) -> int:
     """Return the number as an integer count of 10**-scale; raises Inexact when it does not fit."""
-    return int(EXACT.to_integral_exact(EXACT.scaleb(number, scale)))
+    return int(_to_integral(_scaled(number, scale)))
 
 
 def from_scaled(count: int, scale: int) -> Decimal:
     """Return an integer count of 10**-scale as a decimal without trailing zeros."""
     if not count:
         return ZERO
-    number = normalized(Decimal(count).scaleb(-scale, context=EXACT))
-    exponent = number.as_tuple().exponent
-    if isinstance(exponent, int) and exponent > 0:
-        return number.quantize(Decimal(1), context=EXACT)
-    return number
+    whole, part = divmod(count, _ONE_AT[scale])
+    if not part:
+        return Decimal(whole)
+    return _normalized(_scaled(Decimal(count), -scale))
 
 
 def divide_half_even(numerator: int, denominator: int) -> int:

@@ -135,7 +135,7 @@ def _place(view: View, request: Request, command: PlaceOrder, content_hash: str)
         if assumed or (order.content_hash == content_hash and not order.assumed):
             return Known(order.offset, order.seq)
         if not order.assumed:
-            return Refused("conflict", {"first_offset": str(order.offset), "id": order_id})
+            return Refused("conflict", {"first_seq": str(order.seq), "id": order_id})
     if not isinstance(view.get("instrument", command.instrument), Instrument):
         return Lacking("unknown_instrument", f"no instrument {command.instrument!r} is defined")
     refused = _check_terms(

@@ -18,9 +18,11 @@ from domain.money import to_plain
 def decide_transfer(view: View, request: Request, content_hash: str) -> Decision:
     """Decide on one side of a transfer."""
     account = find_account(view)
-    if account is None:
-        return unknown_account(request.key)
     command = request.command
+    if account is None:
+        # Recorded, because the sender gets it back: the same asking, told late, must not receive.
+        is_receiving = isinstance(command, ReceiveTransfer)
+        return Refused("unknown_account") if is_receiving else unknown_account(request.key)
     fields = dated(request, account)
     match command:
         case SendTransfer():
@@ -39,7 +41,7 @@ def decide_transfer(view: View, request: Request, content_hash: str) -> Decision
     if isinstance(transfer, Transfer):
         if transfer.content_hash == content_hash:
             return Known(transfer.offset, transfer.seq)
-        return Refused("conflict", {"first_offset": str(transfer.offset)})
+        return Refused("conflict", {"first_seq": str(transfer.seq)})
     return refusal or Accepted(event, request.flags)
 
 

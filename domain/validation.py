@@ -98,7 +98,7 @@ def _check_of(name: str, hint: Any) -> Check | None:
         return check_id
     if name in ("ids", "identifiers"):
         return _check_ids
-    return None
+    return check_texts if str in parts else None
 
 
 def _is_struct(hint: Any) -> bool:
@@ -117,6 +117,16 @@ def _check_nested(value: Any, path: str) -> Any:
 
 def _check_zone(value: str, path: str) -> str:
     zone(value, path)
+    return value
+
+
+def check_texts(value: Any, path: str) -> Any:
+    """Return text, or a list or an object of it; raises InvalidValue for what no table can hold."""
+    for text in (value,) if isinstance(value, str) else value:
+        if "\x00" in text:
+            raise InvalidValue(path, text, "text without NUL characters")
+    if isinstance(value, dict):
+        check_texts(tuple(value.values()), path)
     return value
 
 

@@ -144,6 +144,18 @@ def advisory_lock(connection: Connection, name: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def shared_advisory_lock(connection: Connection, name: str) -> Iterator[None]:
+    """Hold the lock called `name` together with others who share it, waiting for who does not."""
+    _require_idle(connection)
+    connection.execute("SELECT pg_advisory_lock_shared(%s)", (lock_key(name),))
+    try:
+        yield
+    finally:
+        if not connection.closed:
+            connection.execute("SELECT pg_advisory_unlock_shared(%s)", (lock_key(name),))
+
+
+@contextlib.contextmanager
 def try_advisory_lock(connection: Connection, name: str) -> Iterator[bool]:
     """Hold the lock called `name` for a block if nobody has it; yields whether it is held."""
     _require_idle(connection)

@@ -17,13 +17,13 @@ CHANGED_OFFSET: Final = "changed_offset"
 
 
 def time_ns(instant: Instant) -> int:
-    """Return nanoseconds since 1970: most instants of a log share their second with others."""
-    return _second_ns(instant[:20]) + int(instant[20:29])
+    """Return nanoseconds since 1970: most instants of a log share their minute with others."""
+    return _minute_ns(instant[:17]) + int(instant[17:19] + instant[20:29])
 
 
 @lru_cache(maxsize=65536)
-def _second_ns(second: str) -> int:
-    return to_ns(Instant(f"{second}000000000Z"))
+def _minute_ns(minute: str) -> int:
+    return to_ns(Instant(f"{minute}00.000000000Z"))
 
 
 class Table(Struct, frozen=True):
@@ -123,8 +123,8 @@ class Rows:
         self._has_one_field = len(table.key) == 1
         self.by_key: dict[tuple[Any, ...], Any] = {}
         self._seen: set[tuple[Any, ...]] = set()
-        self._inserted: dict[tuple[Any, ...], None] = {}
-        self._updated: dict[tuple[Any, ...], None] = {}
+        self._inserted: dict[tuple[Any, ...], Any] = {}
+        self._updated: dict[tuple[Any, ...], Any] = {}
         self._deleted: set[tuple[Any, ...]] = set()
 
     def get(self, *key: Any) -> Any | None:
@@ -152,16 +152,14 @@ class Rows:
 
     def insert(self, key: tuple[Any, ...], row: Any) -> None:
         """Add a row that is certain to be new."""
-        self.by_key[key] = row
-        self._inserted[key] = None
+        self.by_key[key] = self._inserted[key] = row
 
     def put(self, key: tuple[Any, ...], row: Any) -> None:
         """Set a row, new or changed."""
         if self.by_key.get(key) == row:
             return
-        self.by_key[key] = row
-        if key not in self._inserted:
-            self._updated[key] = None
+        changed = self._inserted if key in self._inserted else self._updated
+        self.by_key[key] = changed[key] = row
 
     def delete(self, key: tuple[Any, ...]) -> None:
         """Remove a row."""
@@ -174,13 +172,8 @@ class Rows:
 
     def changes(self) -> Changed:
         """Return what was inserted and set since this was asked last."""
-        by_key = self.by_key
-        changed = Changed(
-            self.table,
-            [by_key[key] for key in self._inserted],
-            [by_key[key] for key in self._updated],
-            list(self._deleted),
-        )
+        inserts, upserts = list(self._inserted.values()), list(self._updated.values())
+        changed = Changed(self.table, inserts, upserts, list(self._deleted))
         self._inserted, self._updated, self._deleted = {}, {}, set()
         return changed
 

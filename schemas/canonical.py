@@ -20,6 +20,7 @@ from domain.commands import Request
 
 _UNBOUNDED: Final = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[])
 _PLAIN_DIGITS: Final = 400
+_MOST_NAMED: Final = 65_536
 _ENCODER: Final = Encoder(order="deterministic")
 _NOT_CONTENT: Final = ("note_id", "note_digest")
 """Where a note is kept, under a salt of its own each time: the same fact may be told again."""
@@ -33,9 +34,33 @@ class _Shape(Struct, frozen=True):
     nested: tuple[tuple[str, "_Shape"], ...]
 
 
+_named: Final[dict[int, tuple[Request, str]]] = {}
+"""By the identity of their commands, requests that were named, and the hashes of them."""
+
+
+def naming_hash(request: Request) -> str:
+    """Return the hash of a request that is to be named by it.
+
+    It is kept for the one time that the ledger will ask for it, about the same command.
+    """
+    content_hash = command_hash(request)
+    if len(_named) >= _MOST_NAMED:
+        _named.clear()
+    _named[id(request.command)] = request, content_hash
+    return content_hash
+
+
 def command_hash(request: Request) -> str:
     """Return the SHA-256, in hex, of the canonical content of the command that is asked for."""
+    before, content_hash = _named.pop(id(request.command), (None, ""))
+    if before is not None and _same_content(before, request):
+        return content_hash
     return hashlib.sha256(canonical_content(request)).hexdigest()
+
+
+def _same_content(one: Request, other: Request) -> bool:
+    same = one.command is other.command
+    return same and one.key == other.key and one.event_time == other.event_time
 
 
 def canonical_content(request: Request) -> bytes:

@@ -50,7 +50,7 @@ _EVENTS: Final[dict[tuple[str, int], Decoder[Event]]] = {
 _EXPONENT: Final = re.compile(rb"E(?=[-+])").search
 _NAN: Final = re.compile(rb"N(?=aN)").search
 _INFINITY: Final = re.compile(rb"I(?=nfinity)").search
-"""One literal byte each, so that the search is a memchr: thrice as quick as `in`."""
+"""One literal byte each, so that the search is a memchr: thrice as quick as `in` with several."""
 _MALFORMED: Final = (ValueError, RecursionError)
 """What decoders raise: msgspec's and json's errors, bad UTF-8, integers without end, deep nests."""
 
@@ -181,7 +181,11 @@ def _encode_data(event: Event) -> bytes:
     data = _ENCODER.encode(event)
     # Looking for what str(Decimal) may write beside digits is far quicker than looking at each
     # number. A text that merely looks like it costs time and changes nothing.
-    if _EXPONENT(data) or _NAN(data) or _INFINITY(data):
+    if (
+        (b"E" in data and _EXPONENT(data))
+        or (b"N" in data and _NAN(data))
+        or (b"I" in data and _INFINITY(data))
+    ):
         return _ENCODER.encode(_plain(to_builtins(event, builtin_types=(Decimal,)), ""))
     return data
 

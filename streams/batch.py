@@ -29,7 +29,6 @@ Decide = Callable[[View, Request, str], Decision]
 Evolve = Callable[[View, Stamped], list[tuple[str, str, Entity]]]
 
 _NS_PER_SECOND: Final = 1_000_000_000
-_NO_BASIS: Final[dict[str, str]] = {}
 
 
 class Asked(Struct, frozen=True, gc=False):
@@ -77,7 +76,10 @@ class Batch:
         self._works = works
         self._first = first
         self._fresh: dict[bytes, tuple[str, Answer]] = {}
+        self._views: dict[tuple[TopicPartition, str], StreamView] = {}
+        self._instruments: dict[str, tuple[Entity | None, int, int]] = {}
         self._read: dict[int, int] = {}
+        self._bases: dict[tuple[tuple[int, int], ...], dict[str, str]] = {(): {}}
         self._second = (-1, "")
 
     def tails(self) -> dict[TopicPartition, Tail]:
@@ -89,43 +91,45 @@ class Batch:
 
     def rows(self, asked: Sequence[Asked]) -> Iterator[RecordRow]:
         """Decide commands in turn; yield the rows of records as they are made."""
+        decide, first, fresh = self._rules.decide, self._first, self._fresh
         for one in asked:
-            if self._answer_before(one):
+            if one.ref in fresh or one.ref in first:
+                self._answer_before(one)
                 continue
-            work = self._works[one.place]
-            key = one.request.key
-            lookup = None if one.place[0] == "reference" else self._instrument
-            view = StreamView(work, key, lookup)
+            view = self._views.get((one.place, one.request.key)) or self._view(one)
             self._read.clear()
-            decision = self._rules.decide(view, one.request, one.content_hash)
+            decision = decide(view, one.request, one.content_hash)
             match decision:
-                case Accepted(event=event, flags=flags):
-                    yield self._record(one, work, view, event, flags)
+                case Accepted():
+                    yield self._record(one, view, decision.event, decision.flags)
                 case Refused(reason=reason, numbers=numbers):
                     refusal = _refusal(one.request, reason, numbers)
-                    yield self._record(one, work, view, refusal, one.request.flags)
+                    yield self._record(one, view, refusal, one.request.flags)
                 case Lacking() | Known():
                     self._pass_by(one, decision)
                 case _:
                     assert_never(decision)
 
-    def _answer_before(self, one: Asked) -> bool:
-        """Answer a command whose id was used before; tell whether it was."""
-        fresh = self._fresh.get(one.ref)
-        record = self._first.get(one.ref)
-        if fresh is not None:
-            content_hash, answer = fresh
+    def _view(self, one: Asked) -> StreamView:
+        """Return the view of a stream, the same one for the whole batch."""
+        lookup = None if one.place[0] == "reference" else self._instrument
+        view = StreamView(self._works[one.place], one.request.key, lookup)
+        self._views[one.place, one.request.key] = view
+        return view
+
+    def _answer_before(self, one: Asked) -> None:
+        """Answer a command whose id was used before, in this batch or long ago."""
+        if one.ref in self._fresh:
+            content_hash, answer = self._fresh[one.ref]
             status = "refused" if answer.status == "refused" else "duplicate"
             answer = replace(answer, status=status, replayed=True)
-        elif record is not None:
+        else:
+            record = self._first[one.ref]
             content_hash = codec.envelope(record.value).command_hash
             answer = answer_again(one.request.command_id, one.place[0], record, replayed=True)
-        else:
-            return False
         if content_hash != one.content_hash:
             answer = _conflict(one, answer)
         self.answers.append(answer)
-        return True
 
     def _pass_by(self, one: Asked, decision: Lacking | Known) -> None:
         topic, partition = one.place
@@ -148,11 +152,12 @@ class Batch:
         self.answers.append(answer)
 
     def _record(
-        self, one: Asked, work: PartitionWork, view: View, event: Event, flags: tuple[str, ...]
+        self, one: Asked, view: StreamView, event: Event, flags: tuple[str, ...]
     ) -> RecordRow:
         """Take an event into the batch: its place, its entities and its answer; return its row."""
         topic, partition = place = one.place
-        key = one.request.key
+        request = one.request
+        key, work = request.key, view.work
         head = work.head(key)
         event_type = codec.event_type(event)
         offset, seq = self.next_offset[place], head.seq + 1
@@ -163,12 +168,14 @@ class Batch:
         self.next_offset[place] = offset + 1
         self.last_ns[place] = recorded_ns
         self.written.add(place)
+        if topic == "reference":
+            self._instruments.clear()
         stamped = Stamped(
             event=event,
             key=key,
             seq=seq,
             offset=offset,
-            event_time=one.request.event_time,
+            event_time=request.event_time,
             partition=partition,
             content_hash=one.content_hash,
             flags=flags,
@@ -177,7 +184,7 @@ class Batch:
             work.changed[key, kind, entity_id] = entity
         answer = Answer(
             status="accepted",
-            command_id=one.request.command_id,
+            command_id=request.command_id,
             topic=topic,
             partition=partition,
             offset=offset,
@@ -220,7 +227,7 @@ class Batch:
             causation_id=request.causation_id,
             actor=request.actor,
             code=self._rules.code,
-            basis=self._basis() if self._read else _NO_BASIS,
+            basis=self._basis(),
             source=request.source,
             flags=flags,
             prev_hash=head.hash,
@@ -229,19 +236,29 @@ class Batch:
 
     def _instrument(self, instrument_id: str) -> Entity | None:
         """Return an instrument, and remember up to where the reference log was read for it."""
-        partition = partition_of(instrument_id, self._partitions)
-        work = self._works["reference", partition]
-        entity = work.entity((instrument_id, "instrument", ""))
-        if isinstance(entity, Instrument):
-            read_to = entity.offset
-        else:
-            read_to = self.next_offset["reference", partition] - 1
+        known = self._instruments.get(instrument_id)
+        if known is None:
+            known = self._instruments[instrument_id] = self._defined(instrument_id)
+        entity, partition, read_to = known
         self._read[partition] = max(read_to, self._read.get(partition, 0))
         return entity
 
+    def _defined(self, instrument_id: str) -> tuple[Entity | None, int, int]:
+        """Return an instrument with the partition, and the offset in it, that say what it is."""
+        partition = partition_of(instrument_id, self._partitions)
+        entity = self._works["reference", partition].entity((instrument_id, "instrument", ""))
+        if isinstance(entity, Instrument):
+            return entity, partition, entity.offset
+        return entity, partition, self.next_offset["reference", partition] - 1
+
     def _basis(self) -> dict[str, str]:
-        read = sorted(self._read.items())
-        return {"reference": ",".join([f"{partition}:{offset}" for partition, offset in read])}
+        """Return the offsets of the reference log that the decision read."""
+        read = tuple(self._read.items())
+        basis = self._bases.get(read)
+        if basis is None:
+            told = ",".join([f"{partition}:{offset}" for partition, offset in sorted(read)])
+            basis = self._bases[read] = {"reference": told}
+        return basis
 
     def _instant(self, time_ns: int) -> Instant:
         """Return the Instant of a time; most fall in the same second as the one before."""

@@ -6,7 +6,7 @@ brought up from the log (streams/catch_up.py).
 """
 
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -16,7 +16,7 @@ from domain.entities import AnyEntity, Entity
 from infra.postgres import Connection
 from schemas.envelope import Record
 from streams import binary_copy
-from streams.arrays import bytes_array, text_array
+from streams.arrays import bytes_array, smallint_array, text_array
 from streams.log import TOPICS, TopicPartition
 from streams.memory import ABSENT, EntityRef, PartitionWork, StreamHead
 from streams.postgres_log import TOPIC_CODES
@@ -106,7 +106,7 @@ def fetch_entities(
             " WITH ORDINALITY AS asked (topic, key, kind, id, ordinality)"
             " JOIN decider_entities kept USING (topic, key, kind, id)",
             (
-                [TOPIC_CODES[place[0]] for place, _ in wanted],
+                smallint_array(TOPIC_CODES[place[0]] for place, _ in wanted),
                 text_array(key for _, (key, _, _) in wanted),
                 text_array(kind for _, (_, kind, _) in wanted),
                 text_array(entity_id for _, (_, _, entity_id) in wanted),
@@ -121,22 +121,21 @@ def _write_new_entities(
     connection: Connection, entities: Iterable[tuple[TopicPartition, EntityRef, Entity]]
 ) -> None:
     """Write entities that are known not to be in the index."""
-    encode, pack, field = _ENCODER.encode, _PLACE.pack, binary_copy.field
-    rows = (
-        b"".join(
-            (
-                pack(6, 2, TOPIC_CODES[topic], 2, partition),
-                field(key.encode()),
-                field(kind.encode()),
-                field(entity_id.encode()),
-                field(encode(entity)),
-            )
-        )
-        for (topic, partition), (key, kind, entity_id), entity in entities
-    )
     with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
-        for chunk in binary_copy.stream(rows):
+        for chunk in binary_copy.stream(_packed(entities)):
             copy.write(chunk)
+
+
+def _packed(entities: Iterable[tuple[TopicPartition, EntityRef, Entity]]) -> Iterator[bytes]:
+    encode, field = _ENCODER.encode, binary_copy.field
+    starts: dict[tuple[TopicPartition, str, str], bytes] = {}
+    for place, (key, kind, entity_id), entity in entities:
+        start = starts.get((place, key, kind))
+        if start is None:
+            start = _PLACE.pack(6, 2, TOPIC_CODES[place[0]], 2, place[1])
+            start += field(key.encode()) + field(kind.encode())
+            starts[place, key, kind] = start
+        yield b"".join((start, field(entity_id.encode()), field(encode(entity))))
 
 
 def _write_entities(
@@ -150,8 +149,8 @@ def _write_entities(
         " (%s::smallint[], %s::smallint[], %s::text[], %s::text[], %s::text[], %s::bytea[])"
         " ON CONFLICT (topic, key, kind, id) DO UPDATE SET state = excluded.state",
         (
-            [TOPIC_CODES[place[0]] for place, _, _ in entities],
-            [place[1] for place, _, _ in entities],
+            smallint_array(TOPIC_CODES[place[0]] for place, _, _ in entities),
+            smallint_array(place[1] for place, _, _ in entities),
             text_array(key for _, (key, _, _), _ in entities),
             text_array(kind for _, (_, kind, _), _ in entities),
             text_array(entity_id for _, (_, _, entity_id), _ in entities),

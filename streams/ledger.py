@@ -38,7 +38,8 @@ KeysOf = Callable[[Request], Iterable[EntityKey]]
 BATCH_NS: Final = 50_000_000
 """How long a batch should hold its locks: other writers wait for it."""
 FIRST_BATCH: Final = 256
-SMALLEST_BATCH: Final = 32
+SMALLEST_BATCH: Final = 128
+"""On a busy machine, what each batch costs beside its commands takes most of its time."""
 LARGEST_BATCH: Final = 4096
 MEMORY_SIZE: Final = 4096
 """Entities, and streams, that are kept in memory by partition (up to twice as many)."""
@@ -197,12 +198,12 @@ class Ledger:
     def _fetch_heads(
         self, writer: Connection, asked: list[Asked], works: dict[TopicPartition, PartitionWork]
     ) -> None:
-        streams = {
-            (one.place, one.request.key)
-            for one in asked
-            if one.request.key not in works[one.place].memory.heads
-        }
-        found = entity_store.fetch_heads(writer, list(streams))
+        streams = [
+            (place, key)
+            for place, key in {(one.place, one.request.key) for one in asked}
+            if key not in works[place].memory.heads
+        ]
+        found = entity_store.fetch_heads(writer, streams)
         for place, key in streams:
             works[place].memory.heads.put(key, found.get((place, key), NO_RECORD))
 
@@ -210,17 +211,19 @@ class Ledger:
         self, writer: Connection, asked: list[Asked], works: dict[TopicPartition, PartitionWork]
     ) -> None:
         wanted: dict[tuple[TopicPartition, EntityRef], None] = {}
-        place: TopicPartition
+        instruments: set[str] = set()
         for one in asked:
-            key = one.request.key
+            place, key = one.place, one.request.key
+            known = works[place].memory.entities
             for kind, entity_id in self._keys_of(one.request):
-                if kind == "instrument" and one.place[0] != "reference":
-                    place = "reference", partition_of(entity_id, self.log.partitions)
-                    ref = (entity_id, kind, "")
-                else:
-                    place, ref = one.place, (key, kind, entity_id)
-                if ref not in works[place].memory.entities:
-                    wanted[place, ref] = None
+                if kind == "instrument" and place[0] != "reference":
+                    instruments.add(entity_id)
+                elif (key, kind, entity_id) not in known:
+                    wanted[place, (key, kind, entity_id)] = None
+        for name in instruments:
+            home: TopicPartition = "reference", partition_of(name, self.log.partitions)
+            if (name, "instrument", "") not in works[home].memory.entities:
+                wanted[home, (name, "instrument", "")] = None
         entities = entity_store.fetch_entities(writer, list(wanted))
         for (place, ref), entity in zip(wanted, entities, strict=True):
             works[place].remember(ref, entity)

@@ -16,7 +16,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-class StreamHead(Struct, frozen=True):
+class StreamHead(Struct, frozen=True, gc=False):
     """The last valid record of a stream: its seq, and its hash in hex."""
 
     seq: int
@@ -124,12 +124,12 @@ class PartitionWork:
 class StreamView:
     """The view of one stream that a decider gets; see `domain.decisions.View`."""
 
-    __slots__ = ("_entity", "_instrument", "_key")
+    __slots__ = ("_instrument", "_key", "work")
 
     def __init__(
         self, work: PartitionWork, key: str, instrument: Callable[[str], Entity | None] | None
     ) -> None:
-        self._entity = work.entity
+        self.work = work
         self._key = key
         self._instrument = instrument
 
@@ -137,4 +137,4 @@ class StreamView:
         """Return an entity of the stream, or an instrument as the reference log defines it."""
         if kind == "instrument" and self._instrument is not None:
             return self._instrument(entity_id)
-        return self._entity((self._key, kind, entity_id))
+        return self.work.entity((self._key, kind, entity_id))

@@ -1,6 +1,6 @@
 """Position tokens, and vectors of them: what the ledger knew at a moment."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from msgspec import Struct
@@ -51,6 +51,15 @@ def parse_vector(text: str, field: str = "known_at") -> KnownAt:
             raise InvalidValue(field, text, _EXPECTED)
         places[int(partition)] = int(offset)
     return KnownAt(vector)
+
+
+def newest(tokens: Iterable[str]) -> str:
+    """Return the furthest position of each partition among tokens, as a vector's text."""
+    furthest: dict[str, int] = {}
+    for token in tokens:
+        place, _, offset = token.rpartition(":")
+        furthest[place] = max(int(offset), furthest.get(place, 0))
+    return ",".join(f"{place}:{offset}" for place, offset in sorted(furthest.items()))
 
 
 def check_reached(log: Log, known_at: KnownAt) -> KnownAt:

@@ -46,6 +46,9 @@ _COPY: Final = (
 )
 _PLACE: Final = struct.Struct(">hihihiqiq")
 """The count of columns, and the first four of them, as `_COPY` takes them."""
+_DIGESTS: Final = struct.Struct(">hihihiqiqi32si16si")
+"""As `_PLACE`, then hash and command_ref, and the length of the key."""
+_LENGTH: Final = struct.Struct(">i").pack
 
 RecordRow = tuple[int, int, int, int, bytes, bytes | None, str | None, bytes]
 """Topic, partition, offset, recorded_ns, hash, command_ref, key, value."""
@@ -318,6 +321,12 @@ def copy_records(connection: Connection, rows: Iterable[RecordRow]) -> None:
 
 def _packed(row: RecordRow) -> bytes:
     topic, partition, offset, recorded_ns, digest, ref, key, value = row
+    if key is not None and ref is not None:
+        name = key.encode()
+        place = _DIGESTS.pack(
+            *(8, 2, topic, 2, partition, 8, offset, 8, recorded_ns, 32, digest, 16, ref, len(name))
+        )
+        return b"".join((place, name, _LENGTH(len(value)), value))
     return b"".join(
         (
             _PLACE.pack(8, 2, topic, 2, partition, 8, offset, 8, recorded_ns),

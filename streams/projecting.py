@@ -1,22 +1,25 @@
 """The runner: reads each partition once, through the validity rules, and feeds the projections.
 
 Folds are kept between batches; one whose write failed is thrown away. A record that halts stops
-every projection of its partition, a fold that fails only its own.
+every projection of its partition, a fold that fails only its own. Far behind, a batch is written
+while the next one is read and folded.
 """
 
+import contextlib
+import copy
 import logging
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
 
 from msgspec import Struct
 
 from domain.commands import Topic
 from domain.decisions import Stamped
+from infra.garbage import no_cycle_search
 from projections.rows import Changed, Fold, Projection, Wanted
-from schemas.envelope import Recorded
+from schemas.envelope import Record, Recorded
 from schemas.validity import PartitionState
-from streams.log import TOPICS, Log, LogHalted
+from streams.log import TOPICS, Log, LogHalted, TopicPartition
 from streams.read_models import (
     Advance,
     Checkpoint,
@@ -25,6 +28,7 @@ from streams.read_models import (
     RowsRefused,
 )
 from streams.reader import ValidBatch, fresh_state, read_valid
+from streams.write_behind import RefusedBehind, WriteBehind
 
 _log = logging.getLogger(__name__)
 BATCH: Final = 5000
@@ -42,15 +46,28 @@ class Lag(Struct, frozen=True):
 
 
 class Projector:
-    """Brings the read models of a log to its head."""
+    """Brings the read models of a log to its head. For one thread.
 
-    def __init__(self, log: Log, models: ReadModels, *, batch: int = BATCH) -> None:
+    `watch` is told of every step that was written.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        models: ReadModels,
+        *,
+        batch: int = BATCH,
+        watch: Callable[[Advance], None] | None = None,
+    ) -> None:
         self._source = log
-        self._models = models
+        self._models = WriteBehind(models)
         self._batch = batch
+        self._watch = watch
         self._folds: dict[tuple[str, int], Fold] = {}
-        self._states: dict[tuple[Topic, int], PartitionState] = {}
+        self._states: dict[TopicPartition, PartitionState] = {}
         self._failed: dict[tuple[str, int], int] = {}
+        self._places: dict[TopicPartition, dict[str, int]] = {}
+        self._halts: dict[TopicPartition, str] = {}
 
     def catch_up(self) -> int:
         """Project to the head of every partition as it is now; return how many records were read.
@@ -62,12 +79,88 @@ class Projector:
             return 0
         done = 0
         with self._models.projecting_lock():
-            for topic, partition in self._behind():
-                try:
-                    done += self._catch_up(topic, partition)
-                except LogHalted as halted:
-                    self._halt_all(topic, partition, str(halted))
+            behind = self._behind()
+            is_far = sum(behind.values()) > self._batch and self._watch is None
+            try:
+                with self._models.overlapping() if is_far else contextlib.nullcontext():
+                    for read in self._steps(behind):
+                        done += read
+            except BaseException as error:
+                # What was folded ahead of what is written may be of any partition.
+                for place in behind:
+                    self.forget(*place)
+                if not isinstance(error, RefusedBehind):
+                    raise
+                # Whose rows they were is found a step at a time, from where all was written.
+                for read in self._steps(self._behind()):
+                    done += read
         return done
+
+    def _steps(self, behind: Iterable[TopicPartition]) -> Iterator[int]:
+        """Project partitions to their heads, yielding how many records each step has read."""
+        for topic, partition in behind:
+            with contextlib.suppress(LogHalted):
+                while read := self.step(topic, partition):
+                    yield read
+
+    def step(self, topic: Topic, partition: int, delivered: Sequence[Record] = ()) -> int:
+        """Project one batch of a partition and return how many records were read; 0 at the head.
+
+        Those that are furthest behind go first, and where they reach others they go on together.
+        `delivered` are records that were read elsewhere, in order and without a gap; what is not
+        among them is read from the log. Raises LogHalted once that is written down, and
+        CheckpointMoved when somebody else has projected the partition: nothing was written, and
+        the next step goes on from where the checkpoint is then.
+        """
+        try:
+            places = self.places(topic, partition)
+            with no_cycle_search():
+                return self._advance(topic, partition, places, delivered) if places else 0
+        except LogHalted as halted:
+            self._halt_all(topic, partition, str(halted))
+            raise
+        except BaseException:
+            self.forget(topic, partition)
+            raise
+
+    def read_on(self, topic: Topic, partition: int, steps: int) -> int:
+        """Project up to so many batches of a partition; return how many records were read.
+
+        Each is folded while the one before is written; all are written at the end. Raises what
+        `step` raises.
+        """
+        done = 0
+        try:
+            with self._models.overlapping():
+                for _ in range(steps):
+                    read = self.step(topic, partition)
+                    if not read:
+                        break
+                    done += read
+        except RefusedBehind:
+            # Whose rows they were is found a step at a time, from where all was written.
+            self.forget(topic, partition)
+            return self.step(topic, partition)
+        except BaseException:
+            self.forget(topic, partition)
+            raise
+        return done
+
+    def places(self, topic: Topic, partition: int) -> Mapping[str, int]:
+        """Return where the projections of a partition go on, but for those that failed there."""
+        found = self._places.get((topic, partition))
+        if found is None:
+            found = self._stored_places(self._models.checkpoints(), topic, partition)
+            self._places[topic, partition] = found
+        return found
+
+    def forget(self, topic: Topic, partition: int) -> None:
+        """Throw away what is kept of a partition: the next step starts at the stored checkpoint."""
+        for projection in self._of_topic(topic):
+            self._folds.pop((projection.name, partition), None)
+        self._states.pop((topic, partition), None)
+        self._places.pop((topic, partition), None)
+        self._halts.pop((topic, partition), None)
 
     def status(self) -> list[Lag]:
         """Return where every projection stands in every partition."""
@@ -93,29 +186,19 @@ class Projector:
     def _of_topic(self, topic: Topic) -> list[Projection]:
         return [one for one in self._models.projections if one.topic == topic]
 
-    def _behind(self) -> list[tuple[Topic, int]]:
+    def _behind(self) -> dict[TopicPartition, int]:
+        """Return the partitions that are behind, and by how many records."""
         checkpoints = self._models.checkpoints()
-        behind: list[tuple[Topic, int]] = []
+        behind: dict[TopicPartition, int] = {}
         for topic in TOPICS:
             for partition, head in enumerate(self._source.heads(topic)):
-                places = self._places(checkpoints, topic, partition)
+                places = self._stored_places(checkpoints, topic, partition)
+                self._places[topic, partition] = places
                 if any(place < head for place in places.values()):
-                    behind.append((topic, partition))
+                    behind[topic, partition] = head - min(places.values())
         return behind
 
-    def _catch_up(self, topic: Topic, partition: int) -> int:
-        """Bring the projections of a partition to its head, those at the same offset together."""
-        groups: dict[int, list[Projection]] = defaultdict(list)
-        places = self._places(self._models.checkpoints(), topic, partition)
-        for projection in self._of_topic(topic):
-            if projection.name in places:
-                groups[places[projection.name]].append(projection)
-        return sum(
-            self._run(topic, partition, next_offset, group)
-            for next_offset, group in sorted(groups.items())
-        )
-
-    def _places(
+    def _stored_places(
         self, checkpoints: dict[tuple[str, int], Checkpoint], topic: Topic, partition: int
     ) -> dict[str, int]:
         """Return where the projections of a partition go on, but for those that failed there.
@@ -131,22 +214,29 @@ class Projector:
                 places[projection.name] = next_offset
         return places
 
-    def _run(self, topic: Topic, partition: int, next_offset: int, group: list[Projection]) -> int:
-        state = self._state(topic, partition, next_offset, group[0])
-        done = 0
-        running = list(group)
-        while running:
-            from_offset = state.next_offset
-            try:
-                batch = read_valid(self._source, topic, partition, state, self._batch)
-            except LogHalted:
-                self._states.pop((topic, partition), None)
-                raise
-            if batch.is_empty:
-                break
-            running = self._step(partition, from_offset, state, batch, running)
-            done += state.next_offset - from_offset
-        return done
+    def _advance(
+        self,
+        topic: Topic,
+        partition: int,
+        places: Mapping[str, int],
+        delivered: Sequence[Record],
+    ) -> int:
+        offset = min(places.values())
+        group = [one for one in self._of_topic(topic) if places.get(one.name) == offset]
+        ahead = [place - offset for place in places.values() if place > offset]
+        state = self._state(topic, partition, offset, group[0])
+        source: Any = Delivered(self._source, delivered) if delivered else self._source
+        batch = read_valid(source, topic, partition, state, min([self._batch, *ahead]))
+        if batch.is_empty:
+            return 0
+        running = {one.name for one in self._step(partition, offset, state, batch, group)}
+        self._places[topic, partition] = {
+            name: place if place > offset else state.next_offset
+            for name, place in places.items()
+            if place > offset or name in running
+        }
+        self._halts.pop((topic, partition), None)
+        return state.next_offset - offset
 
     def _step(
         self,
@@ -160,20 +250,20 @@ class Projector:
         stamped = [stamp(one) for one in batch.records]
         touched = {one.envelope.stream for one in batch.records}
         heads = {stream: state.heads[stream] for stream in touched if stream is not None}
-        advances = []
+        advances, reached = [], copy.copy(state)
         for projection in running:
             changed = self._fold(projection, partition, from_offset, stamped)
             if changed is not None:
                 advances.append(
                     Advance(
-                        projection, partition, from_offset, state, len(batch.voids), heads, changed
+                        *(projection, partition, from_offset, reached),
+                        *(len(batch.voids), heads, changed),
                     )
                 )
-        try:
-            written = self._write(advances)
-        except BaseException:
-            self._forget(state.topic, partition)
-            raise
+        written = self._write(advances)
+        if self._watch is not None:
+            for advance in written:
+                self._watch(advance)
         return [advance.projection for advance in written]
 
     def _write(self, advances: list[Advance]) -> list[Advance]:
@@ -218,11 +308,14 @@ class Projector:
     def _halt(
         self, projection: Projection, partition: int, from_offset: int, error: Exception
     ) -> None:
-        _log.error("%s halted in partition %d", projection.name, partition, exc_info=error)
-        del self._folds[projection.name, partition]
-        self._failed[projection.name, partition] = from_offset
+        told = {"projection": projection.name, "topic": projection.topic, "partition": partition}
+        _log.error(
+            "%s halted in partition %d", projection.name, partition, exc_info=error, extra=told
+        )
         reason = f"the fold failed: {type(error).__name__}: {error}"
         self._models.halt(projection.name, projection.topic, partition, reason)
+        del self._folds[projection.name, partition]
+        self._failed[projection.name, partition] = from_offset
 
     def _state(
         self, topic: Topic, partition: int, next_offset: int, projection: Projection
@@ -242,18 +335,37 @@ class Projector:
         self._states[topic, partition] = state
         return state
 
-    def _forget(self, topic: str, partition: int) -> None:
-        for name, folded in list(self._folds):
-            if folded == partition:
-                del self._folds[name, folded]
-        for kept in list(self._states):
-            if kept == (topic, partition):
-                del self._states[kept]
-
     def _halt_all(self, topic: Topic, partition: int, reason: str) -> None:
-        _log.error("every reader halted: %s", reason)
-        for projection in self._of_topic(topic):
-            self._models.halt(projection.name, topic, partition, reason)
+        if self._halts.get((topic, partition)) == reason:
+            return
+        told = {"topic": topic, "partition": partition}
+        _log.error("every reader halted: %s", reason, extra=told)
+        for name in self.places(topic, partition):
+            self._models.halt(name, topic, partition, reason)
+        self._halts[topic, partition] = reason
+
+
+class Delivered:
+    """A log of which some records of one partition are at hand; all others are read from it."""
+
+    def __init__(self, log: Log, records: Sequence[Record]) -> None:
+        self._source = log
+        self._records = records
+        self.log_id = log.log_id
+        self.partitions = log.partitions
+
+    def read(self, topic: Topic, partition: int, from_offset: int, limit: int) -> Sequence[Record]:
+        """Return up to `limit` records from an offset on, in order; none at the head."""
+        first = self._records[0]
+        start = from_offset - first.offset
+        is_at_hand = (topic, partition) == (first.topic, first.partition)
+        if is_at_hand and 0 <= start < len(self._records):
+            return self._records[start : start + limit]
+        return self._source.read(topic, partition, from_offset, limit)
+
+    def heads(self, topic: Topic) -> list[int]:
+        """Return, by partition, the offset that the next record will get."""
+        return self._source.heads(topic)
 
 
 def stamp(one: Recorded) -> Stamped:

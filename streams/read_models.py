@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any, Final, get_type_hints
 
+import msgspec
 import psycopg
 from msgspec import Struct
 from psycopg import sql
@@ -17,7 +18,9 @@ from infra.migrations import Migration
 from infra.postgres import Connection
 from projections.rows import Changed, Projection, Table, Wanted
 from schemas.validity import Head, PartitionState
+from streams import sql_contract
 from streams.log import LogError
+from streams.news import announce
 from streams.row_text import copy_text
 
 _OWNER: Final = "read_models"
@@ -49,6 +52,7 @@ CREATE TABLE projection_heads (
 _MIGRATIONS: Final = (Migration(1, "read_models", _SQL),)
 _SCAN_ROWS: Final = 5000
 _COPIED_ROWS: Final = 1000
+_FEW_ROWS: Final = 500
 _LOCK: Final = "daybook/projecting/"
 
 
@@ -93,10 +97,12 @@ class ReadModels:
         self.schema = schema
         self.projections = tuple(projections)
         self.log_id = log_id
-        self._dsn = dsn
+        self.dsn = dsn
         self._connection = self._connect()
         migrations.apply(self.connection, _OWNER, _MIGRATIONS, schema=schema)
         self._make_tables()
+        self._made = self._rows_made()
+        self.publish()
 
     @property
     def connection(self) -> Connection:
@@ -106,7 +112,7 @@ class ReadModels:
         return self._connection
 
     def _connect(self) -> Connection:
-        return postgres.connect(self._dsn, schema=self.schema, part="the read models' store")
+        return postgres.connect(self.dsn, schema=self.schema, part="the read models' store")
 
     def close(self) -> None:
         """Close the connection."""
@@ -115,6 +121,10 @@ class ReadModels:
     def projecting_lock(self) -> Any:
         """Hold the lock of the one process that projects, waiting for it."""
         return postgres.advisory_lock(self.connection, _LOCK + self.schema)
+
+    def sharing_lock(self) -> Any:
+        """Hold that lock together with other workers, waiting for a process that holds it alone."""
+        return postgres.shared_advisory_lock(self.connection, _LOCK + self.schema)
 
     # --- tables --------------------------------------------------------------------------------
 
@@ -128,14 +138,34 @@ class ReadModels:
                 if registered.get(projection.name) != wanted[projection.name]:
                     self._make_anew(projection)
 
+    def publish(self) -> None:
+        """Make what is read with SQL over the tables, where it is not as this version has it."""
+        sql_contract.ensure(self.connection, self.schema)
+
     def _registered(self) -> dict[str, tuple[int, str]]:
         rows = self.connection.execute("SELECT name, version, log_id FROM projections").fetchall()
         return {name: (version, log_id) for name, version, log_id in rows}
 
+    def _rows_made(self) -> dict[str, str]:
+        """Return by projection what changes when its tables are made anew, by whomever."""
+        rows = self.connection.execute(
+            "SELECT name, version || ' ' || log_id || ' ' || xmin FROM projections"
+        ).fetchall()
+        return dict(rows)
+
+    def _check_made(self, advances: Sequence[Advance]) -> None:
+        """Raise CheckpointMoved for a fold of rows that stand no longer: the tables are others."""
+        before, self._made = self._made, self._rows_made()
+        for advance in advances:
+            name, version = advance.projection.name, advance.projection.version
+            made = self._made.get(name, "")
+            if made != before.get(name) or not made.startswith(f"{version} {self.log_id} "):
+                raise CheckpointMoved(f"{name} was made anew: {made}")
+
     def _make_anew(self, projection: Projection) -> None:
         execute = self.connection.execute
         for table in projection.tables:
-            execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(table.name)))
+            execute(sql.SQL("DROP TABLE IF EXISTS {} CASCADE").format(sql.Identifier(table.name)))
         execute(projection.schema_sql.encode())
         execute("DELETE FROM projection_checkpoints WHERE projection = %s", (projection.name,))
         execute("DELETE FROM projection_heads WHERE projection = %s", (projection.name,))
@@ -149,6 +179,8 @@ class ReadModels:
         """Make a projection's tables anew, empty, and its checkpoints with them."""
         with self.connection.transaction():
             self._make_anew(projection)
+        self._made = self._rows_made()
+        self.publish()
 
     # --- reading -------------------------------------------------------------------------------
 
@@ -212,59 +244,53 @@ class ReadModels:
         """
         try:
             with postgres.reporting_outage("the read models' store"), self.connection.transaction():
+                self._check_made(advances)
+                for steps in _together(advances):
+                    self._move_checkpoints(steps)
                 for advance in advances:
-                    self._move_checkpoint(advance)
                     for changed in advance.changed:
                         self._write_rows(changed)
+                announce(self.connection, self.schema, advances)
         except (psycopg.DataError, psycopg.IntegrityError) as error:
             raise RowsRefused(str(error).strip()) from error
 
-    def _move_checkpoint(self, advance: Advance) -> None:
-        name, state, partition = advance.projection.name, advance.state, advance.partition
-        if advance.from_offset == 0:
+    def _move_checkpoints(self, advances: Sequence[Advance]) -> None:
+        """Move the checkpoints of projections that take the same step of a partition."""
+        (one, *_), names = advances, [advance.projection.name for advance in advances]
+        state, partition = one.state, one.partition
+        if one.from_offset == 0:
             cursor = self.connection.execute(
-                "INSERT INTO projection_checkpoints VALUES (%s, %s, %s, %s, %s, %s, NULL)"
+                "INSERT INTO projection_checkpoints SELECT *, %s, %s::int, %s::bigint, %s::bigint,"
+                " %s::bigint, NULL FROM unnest(%s::text[])"
                 " ON CONFLICT (projection, partition) DO UPDATE SET"
                 " next_offset = excluded.next_offset, term = excluded.term,"
                 " voids = excluded.voids, halted = NULL"
                 " WHERE projection_checkpoints.next_offset = 0",
-                (
-                    name,
-                    state.topic,
-                    advance.partition,
-                    state.next_offset,
-                    state.term,
-                    advance.voids,
-                ),
+                (state.topic, partition, state.next_offset, state.term, one.voids, names),
             )
         else:
             cursor = self.connection.execute(
                 "UPDATE projection_checkpoints SET next_offset = %s, term = %s,"
                 " voids = voids + %s, halted = NULL"
-                " WHERE projection = %s AND partition = %s AND next_offset = %s",
-                (
-                    state.next_offset,
-                    state.term,
-                    advance.voids,
-                    name,
-                    partition,
-                    advance.from_offset,
-                ),
+                " WHERE projection = ANY(%s) AND partition = %s AND next_offset = %s",
+                (state.next_offset, state.term, one.voids, names, partition, one.from_offset),
             )
-        if cursor.rowcount != 1:
-            raise CheckpointMoved(f"{name} is no longer at {partition}:{advance.from_offset}")
-        self._write_heads(advance)
+        if cursor.rowcount != len(names):
+            told = f"{', '.join(names)} no longer all at {partition}:{one.from_offset}"
+            raise CheckpointMoved(told)
+        if one.heads:
+            self._write_heads(names, partition, one.heads)
 
-    def _write_heads(self, advance: Advance) -> None:
-        heads = advance.heads
+    def _write_heads(self, names: list[str], partition: int, heads: dict[str, Head]) -> None:
         self.connection.execute(
-            "INSERT INTO projection_heads SELECT %s, %s, * FROM"
-            " unnest(%s::text[], %s::bigint[], %s::text[])"
+            "INSERT INTO projection_heads SELECT name, %s::int, stream, seq, hash"
+            " FROM unnest(%s::text[]) AS p (name),"
+            " unnest(%s::text[], %s::bigint[], %s::text[]) AS h (stream, seq, hash)"
             " ON CONFLICT (projection, partition, stream)"
             " DO UPDATE SET seq = excluded.seq, hash = excluded.hash",
             (
-                advance.projection.name,
-                advance.partition,
+                partition,
+                names,
                 list(heads),
                 [seq for seq, _ in heads.values()],
                 [digest for _, digest in heads.values()],
@@ -307,6 +333,11 @@ class ReadModels:
                 copy.write(copy_text(table, rows[start : start + _COPIED_ROWS]))
 
     def _upsert(self, table: Table, rows: list[Any]) -> None:
+        if len(rows) <= _FEW_ROWS:
+            # A table to copy a few rows into, and its truncation, cost more than all else of them.
+            told = msgspec.json.encode(rows).decode()
+            self.connection.execute(_upsert_few(table), (told,))
+            return
         staging = f"staging_{table.name}"
         self.connection.execute(
             sql.SQL("CREATE TEMP TABLE IF NOT EXISTS {} (LIKE {}) ON COMMIT DELETE ROWS").format(
@@ -314,22 +345,40 @@ class ReadModels:
             )
         )
         self._copy(table, staging, rows)
-        others = [name for name in table.columns if name not in table.key]
-        self.connection.execute(
-            sql.SQL(
-                "INSERT INTO {table} ({columns}) SELECT {columns} FROM {staging}"
-                " ON CONFLICT ({key}) DO UPDATE SET {sets}"
-            ).format(
-                table=sql.Identifier(table.name),
-                staging=sql.Identifier("pg_temp", staging),
-                columns=_listed(table.columns),
-                key=_listed(table.key),
-                sets=sql.SQL(", ").join(
-                    sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name)) for name in others
-                ),
-            )
-        )
+        self.connection.execute(_upsert_from(table, sql.Identifier("pg_temp", staging)))
         self.connection.execute(sql.SQL("TRUNCATE {}").format(sql.Identifier("pg_temp", staging)))
+
+
+def _upsert_from(table: Table, source: sql.Composable) -> sql.Composed:
+    others = [name for name in table.columns if name not in table.key]
+    return sql.SQL(
+        "INSERT INTO {table} ({columns}) SELECT {columns} FROM {source}"
+        " ON CONFLICT ({key}) DO UPDATE SET {sets}"
+    ).format(
+        table=sql.Identifier(table.name),
+        source=source,
+        columns=_listed(table.columns),
+        key=_listed(table.key),
+        sets=sql.SQL(", ").join(
+            sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name)) for name in others
+        ),
+    )
+
+
+@cache
+def _upsert_few(table: Table) -> bytes:
+    """Return the statement that takes a table's rows as one JSON array of objects."""
+    rows = sql.SQL("json_populate_recordset(NULL::{}, %s::json)").format(sql.Identifier(table.name))
+    return _upsert_from(table, rows).as_bytes()
+
+
+def _together(advances: Sequence[Advance]) -> list[list[Advance]]:
+    """Return the advances by the step that they are: all that is written of it is the same."""
+    steps: dict[tuple[int, int, int], list[Advance]] = {}
+    for one in advances:
+        step = (one.partition, one.from_offset, one.state.next_offset)
+        steps.setdefault(step, []).append(one)
+    return list(steps.values())
 
 
 @cache

@@ -7,37 +7,38 @@ Text Format.
 
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
-from functools import cache
-from operator import attrgetter
+from functools import cache, lru_cache
 from typing import Any, Final, get_args, get_origin, get_type_hints
 
 import msgspec
+from msgspec.structs import astuple
 
 from projections.rows import Table
 
 NULL: Final = "\\N"
 _ESCAPES: Final = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
-_Column = tuple[Callable[[Any], Any], Callable[[Sequence[Any]], Iterable[str]]]
+_Writer = Callable[[Sequence[Any]], Iterable[str]]
 
 
 def copy_text(table: Table, rows: Sequence[Any]) -> bytes:
     """Return a table's rows as lines of COPY's text format, columns in the table's order."""
-    columns = [write(list(map(get, rows))) for get, write in _columns(table)]
-    lines = map("\t".join, zip(*columns, strict=True))
+    columns = zip(*map(astuple, rows), strict=True)
+    texts = [write(column) for write, column in zip(_writers(table), columns, strict=True)]
+    lines = map("\t".join, zip(*texts, strict=True))
     return ("\n".join(lines) + "\n").encode()
 
 
 @cache
-def _columns(table: Table) -> tuple[_Column, ...]:
+def _writers(table: Table) -> tuple[_Writer, ...]:
     types = get_type_hints(table.row)
-    return tuple((attrgetter(name), _writer(types[name])) for name in table.columns)
+    return tuple(_writer(types[name]) for name in table.columns)
 
 
-def _writer(annotation: Any) -> Callable[[Sequence[Any]], Iterable[str]]:
+def _writer(annotation: Any) -> _Writer:
     if is_json(annotation):
         return lambda values: _texts([_json_text(value) for value in values])
     if annotation == list[str]:
-        return lambda values: _texts([_array_text(value) for value in values])
+        return lambda values: _texts([_array_text(tuple(value)) for value in values])
     if annotation in (int, Decimal, bool):
         return lambda values: map(str, values)
     if get_args(annotation) == (Decimal, type(None)):
@@ -70,8 +71,9 @@ def _json_text(value: Any) -> str | None:
     return None if value is None else msgspec.json.encode(value).decode()
 
 
-def _array_text(texts: list[str]) -> str:
-    """Return a list of texts as Postgres writes an array of them."""
+@lru_cache(maxsize=1024)
+def _array_text(texts: tuple[str, ...]) -> str:
+    """Return texts as Postgres writes an array of them: the same few come again and again."""
     if not texts:
         return "{}"
     quoted = (text.replace("\\", "\\\\").replace('"', '\\"') for text in texts)

@@ -5,9 +5,11 @@ whose id is derived from the transfer: a crash between two steps is finished by 
 and never done twice. Everything is in the log; the table of settled transfers only saves looking.
 """
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final, Literal, cast
+from contextlib import AbstractContextManager
+from typing import Final, Literal, Protocol, cast
 
 import msgspec
 from msgspec import Struct
@@ -23,7 +25,7 @@ from schemas.partitioning import partition_of
 from streams import entity_store
 from streams.answers import Answer
 from streams.ledger import Ledger
-from streams.log import LogError
+from streams.log import LogError, TopicPartition
 
 LegsOf = Callable[[Recorded], tuple[UnitLeg, ...]]
 """Given a TransferSent, the legs with the lots that left, their costs and dates."""
@@ -50,88 +52,169 @@ class _Pending(Struct, frozen=True):
     legs: tuple[UnitLeg, ...]
 
 
-def settle_transfers(ledger: Ledger, legs_of: LegsOf) -> list[Settled]:
+class Submits(Protocol):
+    """What has commands decided: `Ledger`, or `KafkaLedger`."""
+
+    def submit(self, requests: Sequence[Request]) -> list[Answer]:
+        """Return the answers to commands, in their order."""
+        ...
+
+
+class Sent(Struct, frozen=True):
+    """A transfer that was sent and is not settled: its sender, its id, and its valid record."""
+
+    account: str
+    transfer_id: str
+    recorded: Recorded
+
+
+class TransferBook(Protocol):
+    """Where transfers on their way are found, and marked when they are settled."""
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Keep others from settling for a block."""
+        ...
+
+    def check_alone(self) -> None:
+        """Raise where others are not kept from settling any more."""
+        ...
+
+    def pending(self) -> list[Sent]:
+        """Return some of the transfers that are on their way; none where none is."""
+        ...
+
+    def mark(self, transfers: Sequence[tuple[str, str]]) -> None:
+        """Mark transfers as settled, by sender and id."""
+        ...
+
+
+def settle_transfers(
+    ledger: Submits, legs_of: LegsOf, book: TransferBook | None = None
+) -> list[Settled]:
     """Carry every transfer that was sent to its end; return those that were brought there now.
 
     One settles at a time, whichever process it is in. `legs_of` is asked only for transfers that
-    moved units. Raises LogError when a transfer can be neither received nor returned.
+    moved units. `book` is that of a Postgres ledger unless told. What only lacks something (its
+    owner stands still, say) stays on its way. Raises LogError when a transfer can be neither
+    received nor returned.
     """
     settled: list[Settled] = []
-    connection = ledger.log.connect()
-    try:
-        with postgres.advisory_lock(connection, f"transfers {ledger.log.schema}"):
-            while pending := _pending(ledger, connection, legs_of):
-                settled += _settle(ledger, connection, pending)
-    finally:
-        connection.close()
+    with contextlib.ExitStack() as stack:
+        if book is None:
+            book = stack.enter_context(PostgresBook.of(cast("Ledger", ledger)))
+        stack.enter_context(book.alone())
+        while sent := book.pending():
+            pending = [_pending(one, legs_of) for one in sent]
+            ended = _settle(ledger, book, pending)
+            settled += ended
+            if not ended:
+                break
     return settled
 
 
-def _pending(ledger: Ledger, connection: Connection, legs_of: LegsOf) -> list[_Pending]:
-    """Return transfers that were sent and are not settled; mark those that only look so."""
-    rows = connection.execute(
-        "SELECT key, id, state FROM decider_entities LEFT JOIN transfers_settled USING (key, id)"
-        " WHERE topic = 0 AND kind = 'transfer' AND transfers_settled.key IS NULL"
-        " ORDER BY key, id LIMIT %s",
-        (_CHUNK,),
-        binary=True,
-    ).fetchall()
-    found = [(key, transfer_id, _DECODER.decode(state)) for key, transfer_id, state in rows]
-    sent = {
-        (key, transfer_id): entity
-        for key, transfer_id, entity in found
-        if isinstance(entity, Transfer) and entity.status == "sent"
-    }
-    _mark(connection, [(key, name) for key, name, _ in found if (key, name) not in sent])
-    if found and not sent:
-        return _pending(ledger, connection, legs_of)
-    return list(_read(ledger, connection, sent, legs_of))
+def _pending(sent: Sent, legs_of: LegsOf) -> _Pending:
+    event = cast("TransferSent", sent.recorded.event)
+    legs = legs_of(sent.recorded) if event.legs else ()
+    return _Pending(sent.recorded, sent.account, event, legs)
 
 
-def _read(
-    ledger: Ledger,
-    connection: Connection,
-    sent: dict[tuple[str, str], Transfer],
-    legs_of: LegsOf,
-) -> Iterator[_Pending]:
-    places = {
-        key: (("events", partition_of(key[0], ledger.log.partitions)), entity.offset)
-        for key, entity in sent.items()
-    }
-    records = entity_store.fetch_records(connection, list(places.values()))  # type: ignore[arg-type]
-    for key, place in places.items():
-        recorded = codec.decode(records[place])  # type: ignore[index]
-        event = cast("TransferSent", recorded.event)
-        yield _Pending(recorded, key[0], event, legs_of(recorded) if event.legs else ())
+class PostgresBook:
+    """The transfers of a Postgres ledger, by its index of entities."""
+
+    def __init__(self, ledger: Ledger, connection: Connection) -> None:
+        self._ledger = ledger
+        self._connection = connection
+
+    @classmethod
+    @contextlib.contextmanager
+    def of(cls, ledger: Ledger) -> Iterator["PostgresBook"]:
+        """Yield the book of a ledger, with a connection of its own."""
+        connection = ledger.log.connect()
+        try:
+            yield cls(ledger, connection)
+        finally:
+            connection.close()
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Keep others from settling for a block."""
+        return postgres.advisory_lock(self._connection, f"transfers {self._ledger.log.schema}")
+
+    def check_alone(self) -> None:
+        """Raise where the connection, and the lock with it, was lost."""
+        self._connection.execute("SELECT 1")
+
+    def pending(self) -> list[Sent]:
+        """Return some that were sent and are not settled; mark those that only look so."""
+        while True:
+            rows = self._connection.execute(
+                "SELECT key, id, state"
+                " FROM decider_entities LEFT JOIN transfers_settled USING (key, id)"
+                " WHERE topic = 0 AND kind = 'transfer' AND transfers_settled.key IS NULL"
+                " ORDER BY key, id LIMIT %s",
+                (_CHUNK,),
+                binary=True,
+            ).fetchall()
+            found = [(key, transfer_id, _DECODER.decode(state)) for key, transfer_id, state in rows]
+            sent = {
+                (key, transfer_id): entity
+                for key, transfer_id, entity in found
+                if isinstance(entity, Transfer) and entity.status == "sent"
+            }
+            self.mark([(key, name) for key, name, _ in found if (key, name) not in sent])
+            if sent or not found:
+                return self._read(sent)
+
+    def _read(self, sent: dict[tuple[str, str], Transfer]) -> list[Sent]:
+        places: dict[tuple[str, str], tuple[TopicPartition, int]] = {
+            key: (("events", partition_of(key[0], self._ledger.log.partitions)), entity.offset)
+            for key, entity in sent.items()
+        }
+        records = entity_store.fetch_records(self._connection, list(places.values()))
+        return [Sent(*key, codec.decode(records[place])) for key, place in places.items()]
+
+    def mark(self, transfers: Sequence[tuple[str, str]]) -> None:
+        """Mark transfers as settled."""
+        mark_settled(self._connection, transfers)
 
 
-def _settle(ledger: Ledger, connection: Connection, pending: list[_Pending]) -> list[Settled]:
+def _settle(ledger: Submits, book: TransferBook, pending: list[_Pending]) -> list[Settled]:
     received = ledger.submit([_receive(one) for one in pending])
-    # A receiver that could not be asked may exist by the time another settles: the lock must still
-    # be ours, or the transfer could be returned by one and received by the other.
-    connection.execute("SELECT 1")
+    book.check_alone()
+    # Only a refusal that is recorded is for good: what lacked something may be received later, by
+    # an asking that is still under way.
     refused = [
         (one, answer)
         for one, answer in zip(pending, received, strict=True)
-        if answer.status not in ("accepted", "duplicate")
+        if answer.status == "refused"
     ]
     returned = ledger.submit([_return(one, answer) for one, answer in refused])
-    for (one, _), answer in zip(refused, returned, strict=True):
-        if answer.status not in ("accepted", "duplicate"):
-            name = one.event.transfer_id
-            raise LogError(f"transfer {name!r} of {one.account!r} cannot be returned: {answer}")
-    _mark(connection, [(one.account, one.event.transfer_id) for one in pending])
-    reasons = {id(one): answer.reason for one, answer in refused}
-    return [
-        Settled(
-            one.event.transfer_id,
-            one.account,
-            one.event.to_account,
-            "returned" if id(one) in reasons else "received",
-            reasons.get(id(one)),
-        )
-        for one in pending
+    ends = [
+        _end(one, answer)
+        for one, answer in zip(pending, received, strict=True)
+        if answer.status != "refused"
     ]
+    ends += [
+        _end(one, answer, refusal.reason)
+        for (one, refusal), answer in zip(refused, returned, strict=True)
+    ]
+    settled = [end for end in ends if end is not None]
+    book.mark([(one.from_account, one.transfer_id) for one in settled])
+    return settled
+
+
+def _end(one: _Pending, answer: Answer, reason: str | None = None) -> Settled | None:
+    """Return how a transfer ended, by the answer to its last step; None if that lacked something.
+
+    `reason` is why the receiver refused it.
+    """
+    event = one.event
+    if answer.status == "lacking":
+        return None
+    if answer.status not in ("accepted", "duplicate"):
+        name = event.transfer_id
+        raise LogError(f"transfer {name!r} of {one.account!r} cannot be ended: {answer}")
+    outcome: Literal["received", "returned"] = "received" if reason is None else "returned"
+    return Settled(event.transfer_id, one.account, event.to_account, outcome, reason)
 
 
 def _receive(one: _Pending) -> Request:
@@ -177,7 +260,8 @@ def _request(
     )
 
 
-def _mark(connection: Connection, transfers: Sequence[tuple[str, str]]) -> None:
+def mark_settled(connection: Connection, transfers: Sequence[tuple[str, str]]) -> None:
+    """Write down in the table of settled transfers which need not be looked at again."""
     if transfers:
         connection.execute(
             "INSERT INTO transfers_settled (key, id) SELECT * FROM unnest(%s::text[], %s::text[])"

@@ -15,11 +15,12 @@ from msgspec import Struct
 from psycopg import sql
 
 from domain.commands import Topic
+from infra.garbage import no_cycle_search
 from projections.rows import CHANGED_OFFSET, Fold, Projection, Table
 from schemas.envelope import Record
 from schemas.partitioning import partition_of
 from schemas.validity import PartitionState
-from streams.log import TOPICS, LogHalted, TopicPartition
+from streams.log import TOPICS, Log, LogHalted, TopicPartition
 from streams.postgres_log import PostgresLog
 from streams.projecting import stamp
 from streams.read_models import Checkpoint, ReadModels
@@ -51,7 +52,7 @@ class Verdict(Struct, frozen=True):
         return not self.differences
 
 
-def verify(log: PostgresLog, models: ReadModels, progress: Progress = lambda _: None) -> Verdict:
+def verify(log: Log, models: ReadModels, progress: Progress = lambda _: None) -> Verdict:
     """Check every record of the log, and every row against a fold of the log from its beginning.
 
     The first difference in each partition, and in each table, is named: records before rows.
@@ -95,10 +96,10 @@ class _Audited:
 class _Check:
     """A check on its way: what was read, what was folded, what differs."""
 
-    def __init__(self, log: PostgresLog, models: ReadModels, progress: Progress) -> None:
+    def __init__(self, log: Log, models: ReadModels, progress: Progress) -> None:
         self.records = self.streams = self.voids = 0
         self.differences: list[Difference] = []
-        self._log: Any = _Audited(log)
+        self._log: Any = _Audited(log) if isinstance(log, PostgresLog) else log
         self._models = models
         self._progress = progress
         self._folds: dict[str, list[Fold]] = {one.name: [] for one in models.projections}
@@ -131,10 +132,11 @@ class _Check:
         while True:
             ahead = [end - state.next_offset for end, _, _ in running if end > state.next_offset]
             limit = min([_CHUNK, *ahead])
-            batch = read_valid(self._log, topic, state.partition, state, limit)
-            if batch.is_empty:
-                break
-            self._fold(state, batch, running)
+            with no_cycle_search():
+                batch = read_valid(self._log, topic, state.partition, state, limit)
+                if batch.is_empty:
+                    break
+                self._fold(state, batch, running)
         for end, projection, _ in running:
             if end > state.next_offset:
                 where = f"{projection.name} {topic}/{state.partition}:{end}"

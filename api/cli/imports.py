@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from api.cli.progress import progress_bar
-from api.commands_json import command_id_in, fact_from_json
+from api.commands_json import answer_json, command_id_in, fact_from_json
 from api.front import Front, Missing, finish_transfers
 from api.importing.lines import Fact, UnreadableFile
 from api.importing.run import Counts, Told, Trouble, import_file
@@ -137,30 +137,8 @@ def _answer(front: Front, facts: list[Fact | _Invalid]) -> int:
 
 
 def _told(fact: Fact | _Invalid, answer: Answer | Missing | _Invalid) -> dict[str, Any]:
-    told: dict[str, Any] = {
-        "command_id": fact.request.command_id if isinstance(fact, Fact) else fact.command_id,
-        "status": "refused",
-        "position": None,
-        "event": None,
-        "reason": None,
-    }
-    match answer:
-        case _Invalid(line=line, error=error):
-            where = {"detail": str(error), "field": error.field, "line": line}
-            return {**told, "reason": "invalid", **where}
-        case Missing():
-            return {**told, "reason": answer.reason, "field": answer.field, "value": answer.value}
-        case Answer():
-            told["status"] = answer.status if answer.status in _PUBLIC else "refused"
-            told["position"] = answer.position
-            told["event"] = answer.event_type
-            told["reason"] = "conflict" if answer.status == "conflict" else answer.reason
-            more = {
-                "detail": answer.detail,
-                "numbers": answer.numbers or None,
-                "flags": list(answer.flags) or None,
-            }
-            return told | {name: value for name, value in more.items() if value is not None}
-
-
-_PUBLIC: Final = ("accepted", "duplicate", "refused")
+    if isinstance(answer, _Invalid):
+        where = {"detail": str(answer.error), "field": answer.error.field, "line": answer.line}
+        return {**answer_json(answer.command_id, None), "reason": "invalid", **where}
+    assert isinstance(fact, Fact)
+    return answer_json(fact.request.command_id, answer)

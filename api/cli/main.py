@@ -160,10 +160,23 @@ def rebuild(
     projection: Annotated[str | None, typer.Argument(help="One projection; else all.")] = None,
     home: Home = None,
 ) -> None:
-    """Empty read models and fill them from the log."""
+    """Fill read models anew from the log while the old ones serve, and swap them in."""
     from api.cli.operations import run_rebuild
 
     raise typer.Exit(run_rebuild(chosen_home(home), projection))
+
+
+@app.command("migrate-log")
+def migrate_log(
+    to_url: Annotated[
+        str, typer.Argument(metavar="TO_URL", help="kafka://HOST:PORT[,...]/NAMESPACE")
+    ],
+    home: Home = None,
+) -> None:
+    """Copy the log into Kafka, and prove both equal; goes on where it was stopped."""
+    from api.cli.moving import run_migrate_log
+
+    raise typer.Exit(run_migrate_log(chosen_home(home), to_url))
 
 
 @app.command()
@@ -179,6 +192,72 @@ def park(
 
 
 @app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(help="The port; 0 takes a free one.", min=0, max=65535)
+    ] = 8000,
+    name: Annotated[
+        list[str] | None, typer.Option(help="Another host name that the server goes by.")
+    ] = None,
+    jwks: Annotated[
+        str | None, typer.Option(help="Keys of an issuer of tokens: an https URL, or a file.")
+    ] = None,
+    audience: Annotated[str, typer.Option(help="What tokens must be meant for.")] = "daybook",
+    issuer: Annotated[str | None, typer.Option(help="Who must have issued them.")] = None,
+    rate: Annotated[
+        int, typer.Option(help="Requests a second of one principal; 0 is no limit.", min=0)
+    ] = 1000,
+    home: Home = None,
+) -> None:
+    """Serve the API and the dashboard."""
+    from api.cli.serve import Serving, run_serve
+
+    serving = Serving(
+        host=host,
+        port=port,
+        names=name or (),
+        jwks=jwks,
+        audience=audience,
+        issuer=issuer,
+        rate=rate,
+    )
+    raise typer.Exit(run_serve(chosen_home(home), serving))
+
+
+@app.command()
+def token(
+    role: Annotated[str, typer.Option(help="trader, compliance, quant, admin or service.")],
+    subject: Annotated[str | None, typer.Option(help="Whom it is for; else the role.")] = None,
+    account: Annotated[list[str] | None, typer.Option(help="An account; may be repeated.")] = None,
+    portfolio: Annotated[
+        list[str] | None, typer.Option(help="A portfolio with all below it; may be repeated.")
+    ] = None,
+    scope: Annotated[
+        list[str] | None, typer.Option(help="Only this of what the role may do; may be repeated.")
+    ] = None,
+    expires: Annotated[str, typer.Option(help="When it ends: 30m, 12h, 7d.")] = "12h",
+    audience: Annotated[str, typer.Option(help="What it is meant for.")] = "daybook",
+    new_key: Annotated[bool, typer.Option(help="Sign with a new key; old ones stay good.")] = False,
+    home: Home = None,
+) -> None:
+    """Print a token for the API, signed with the home's key."""
+    from api.cli.serve import Wanted, run_token
+
+    wanted = Wanted(
+        role=role,
+        subject=subject,
+        accounts=account or (),
+        portfolios=portfolio or (),
+        scopes=scope or (),
+        expires=expires,
+        audience=audience,
+        new_key=new_key,
+    )
+    raise typer.Exit(run_token(chosen_home(home), wanted))
+
+
+@app.command()
 def bench(
     name: Annotated[str | None, typer.Argument(help="One benchmark; else all.")] = None,
 ) -> None:
@@ -186,6 +265,32 @@ def bench(
     from api.cli.operations import run_bench
 
     raise typer.Exit(run_bench(name))
+
+
+@app.command()
+def worker(
+    metrics: Annotated[
+        int | None, typer.Option(metavar="PORT", help="Serve metrics on this port of 127.0.0.1.")
+    ] = None,
+    home: Home = None,
+) -> None:
+    """Project what is in Kafka into the read models, until SIGTERM."""
+    from api.cli.worker import run_worker
+
+    raise typer.Exit(run_worker(chosen_home(home), metrics))
+
+
+@app.command()
+def decider(
+    metrics: Annotated[
+        int | None, typer.Option(metavar="PORT", help="Serve metrics on this port of 127.0.0.1.")
+    ] = None,
+    home: Home = None,
+) -> None:
+    """Decide commands for a log in Kafka, until SIGTERM."""
+    from api.cli.decider import run_decider
+
+    raise typer.Exit(run_decider(chosen_home(home), metrics))
 
 
 def _not_there_yet(name: str) -> Callable[..., None]:
@@ -198,7 +303,7 @@ def _not_there_yet(name: str) -> Callable[..., None]:
 
 
 _ANY_ARGUMENTS = {"allow_extra_args": True, "ignore_unknown_options": True}
-for _name in ("pnl", "returns", "risk", "attribution", "serve", "worker", "decider"):
+for _name in ("pnl", "returns", "risk", "attribution"):
     app.command(_name, context_settings=_ANY_ARGUMENTS)(_not_there_yet(_name))
 
 app.add_typer(infra_commands(chosen_home), name="infra")

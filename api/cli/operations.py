@@ -21,7 +21,8 @@ from schemas.envelope import Envelope
 from schemas.partitioning import partition_of
 from streams.log import TOPICS, Draft
 from streams.positions import parse_vector
-from streams.projecting import rebuild
+from streams.projecting import Lag
+from streams.rebuilding import rebuild_beside
 from streams.verifying import Verdict, verify
 
 _CHUNK: Final = 2000
@@ -51,7 +52,7 @@ def _print_partition(
     parts: Parts, topic: Topic, partition: int, offset: int, head: int, account: str | None
 ) -> None:
     if account is not None:
-        for record in parts.log.read_stream(topic, account, head):
+        for record in parts.streams.read_stream(topic, account, head):
             if record.offset >= offset:
                 _print_record(topic, partition, record.offset, record.value)
         return
@@ -72,6 +73,7 @@ def print_status(home: Path | None, *, as_json: bool) -> int:
     with running(load_settings(home)) as parts:
         heads = {topic: parts.log.heads(topic) for topic in TOPICS}
         lags = parts.projector.status()
+        parkable = _parkable(parts, lags)
     halted = any(lag.halted for lag in lags)
     if as_json:
         told: dict[str, Any] = {
@@ -91,7 +93,22 @@ def print_status(home: Path | None, *, as_json: bool) -> int:
     for lag in lags:
         if lag.halted:
             sys.stdout.write(f"{lag.name} halted in {lag.topic}/{lag.partition}: {lag.halted}\n")
+    for position, digest in parkable.items():
+        sys.stdout.write(f"to set that record aside: daybook park {position} {digest}\n")
     return int(halted)
+
+
+def _parkable(parts: Parts, lags: list[Lag]) -> dict[str, str]:
+    """Return the records at which partitions stand still: the digest of each by its position."""
+    found = {}
+    for lag in lags:
+        topic = next(one for one in TOPICS if one == lag.topic)
+        offset = lag.checkpoint + 1
+        if (lag.halted or "").startswith(f"{topic}/{lag.partition}:{offset}: "):
+            for record in parts.log.read(topic, lag.partition, offset, 1):
+                prefix = "" if topic == "events" else f"{topic}/"
+                found[f"{prefix}{lag.partition}:{offset}"] = record_hash(record.value)
+    return found
 
 
 def _heads(heads: list[int]) -> list[dict[str, int]]:
@@ -125,7 +142,7 @@ def run_rebuild(home: Path | None, name: str | None) -> int:
         if name is not None and name not in known:
             raise InvalidValue("PROJECTION", name, "one of " + ", ".join(known))
         chosen = list(known.values()) if name is None else [known[name]]
-        records = rebuild(parts.log, parts.models, chosen)
+        records = rebuild_beside(parts.log, parts.models, chosen)
     sys.stdout.write(f"{', '.join(one.name for one in chosen)}: {records:,} records read\n")
     return 0
 

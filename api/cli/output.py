@@ -3,23 +3,18 @@
 import csv
 import io
 import sys
-from collections.abc import Iterable
-from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal
 
-import msgspec
-
+from api.tables import ArrowPieces, cell, json_row, scales_of
 from domain.errors import InvalidValue
-from domain.money import MAX_DIGITS, to_plain
 
 if TYPE_CHECKING:  # `--help` needs Format alone
     from api.views import Shown
 
 _TABLE_ROWS: Final = 1000
 _PIPED_WIDTH: Final = 4096
-_encode = msgspec.json.Encoder().encode
 
 
 class Format(StrEnum):
@@ -70,17 +65,12 @@ def _write_to(file: BinaryIO, shown: "Shown", chosen: Format) -> None:
             _write_arrow(file, shown, chosen)
 
 
-def plain(value: Any) -> Any:
-    """Return a value as JSON holds it: decimals as strings in plain notation."""
-    return to_plain(value) if isinstance(value, Decimal) else value
-
-
 def _write_json(file: BinaryIO, shown: "Shown") -> None:
     names = [name for name, _ in shown.columns]
     file.write(b"[")
     for number, row in enumerate(shown.rows):
         file.write(b",\n " if number else b"\n ")
-        file.write(_encode(dict(zip(names, map(plain, row), strict=True))))
+        file.write(json_row(names, row))
     file.write(b"\n]\n" if shown.rows else b"]\n")
 
 
@@ -89,16 +79,8 @@ def _write_csv(file: BinaryIO, shown: "Shown") -> None:
     writer = csv.writer(text)
     writer.writerow(name for name, _ in shown.columns)
     for row in shown.rows:
-        writer.writerow(_cell(value) for value in row)
+        writer.writerow(cell(value) for value in row)
     text.detach()
-
-
-def _cell(value: Any) -> Any:
-    if value is None:
-        return ""
-    if isinstance(value, dict | list | tuple):
-        return _encode(value).decode()
-    return plain(value)
 
 
 def _write_table(file: BinaryIO, shown: "Shown") -> None:
@@ -132,62 +114,12 @@ def _short(value: Any) -> str:
         return " ".join(one if isinstance(one, str) else _short(one) for one in value)
     if isinstance(value, dict):
         return " ".join(f"{name}={told}" for name, told in value.items())
-    return str(_cell(value))
+    return str(cell(value))
 
 
 def _write_arrow(file: BinaryIO, shown: "Shown", chosen: Format) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    columns = zip(*shown.rows, strict=True) if shown.rows else ([] for _ in shown.columns)
-    arrays = [
-        _arrow_array(kind, list(values))
-        for (_, kind), values in zip(shown.columns, columns, strict=True)
-    ]
-    table = pa.table(arrays, names=[name for name, _ in shown.columns])
-    if chosen is Format.PARQUET:
-        pq.write_table(table, file, compression="zstd")
-        return
-    with pa.ipc.new_stream(file, table.schema) as writer:
-        writer.write_table(table)
-
-
-def _arrow_array(kind: str, values: list[Any]) -> Any:
-    import pyarrow as pa
-
-    match kind:
-        case "decimal":
-            scale = decimal_scale(values)
-            if scale is None:
-                return pa.array([plain(value) for value in values], pa.string())
-            return pa.array(values, pa.decimal128(MAX_DIGITS, scale))
-        case "integer":
-            return pa.array(values, pa.int64())
-        case "json":
-            return pa.array(
-                [None if value is None else _encode(value).decode() for value in values],
-                pa.string(),
-            )
-        case "time":
-            return pa.array([_time_ns(value) for value in values], pa.timestamp("ns", tz="UTC"))
-        case _:
-            return pa.array(values, pa.string())
-
-
-def _time_ns(text: str | None) -> int | None:
-    from domain.times import parse_instant, to_ns
-
-    return None if text is None else to_ns(parse_instant(text, "time"))
-
-
-def decimal_scale(values: Iterable[Decimal | None]) -> int | None:
-    """Return the least scale at which decimal128 holds all values exactly; None where none does."""
-    scale = whole = 0
-    for value in values:
-        if value is None:
-            continue
-        _, digits, exponent = value.as_tuple()
-        assert isinstance(exponent, int)
-        scale = max(scale, -exponent)
-        whole = max(whole, len(digits) + exponent)
-    return scale if scale + whole <= MAX_DIGITS else None
+    kind: Literal["arrow", "parquet"] = "arrow" if chosen is Format.ARROW else "parquet"
+    pieces = ArrowPieces(shown.columns, scales_of(shown.columns, shown.rows), kind)
+    file.write(pieces.first())
+    file.write(pieces.rows(shown.rows))
+    file.write(pieces.last())

@@ -36,13 +36,13 @@ def answer_query(
     """Ask one question and write the answer; the vector that a time led to goes to stderr."""
     from api.cli.output import write
     from api.questions import (
-        QUESTIONS,
         Asker,
         Question,
         as_of_from,
         known_at_from,
         method_from,
     )
+    from api.read_models import READ_MODELS
     from api.wiring import running
     from infra.settings import load_settings
 
@@ -59,7 +59,7 @@ def answer_query(
         asker = Asker(parts, question)
         if isinstance(question.known_at, str):
             _tell_vector(asker)
-        write(QUESTIONS[name](asker), chosen, output)
+        write(READ_MODELS[name].ask(asker), chosen, output)
 
 
 def _tell_vector(asker: "object") -> None:

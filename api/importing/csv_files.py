@@ -9,7 +9,8 @@ import re
 import zlib
 from collections import deque
 from collections.abc import Iterator
-from typing import BinaryIO, Final
+from io import BufferedReader
+from typing import Final
 
 from api.importing.lines import Line, Options, Problem, UnreadableFile, open_input
 from api.importing.tables import Broken, Record, read_table
@@ -17,6 +18,7 @@ from api.importing.tables import Broken, Record, read_table
 MAX_RECORD: Final = 1 << 20
 """Bytes that one record may have."""
 
+_BLOCK: Final = 8192
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _CELL: Final = re.compile(r'(?:"([^"]*+(?:""[^"]*+)*+)"|([^",]*+))(,|\Z)')
 _SURROGATE: Final = re.compile("[\udc80-\udcff]")
@@ -61,17 +63,43 @@ def _read(records: Iterator[Record], options: Options) -> Iterator[Line]:
 class _Lines:
     """The physical lines of a file, which can be given back to be read again."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BufferedReader) -> None:
         self.number = 0
         self._file = file
+        self._begun = b""
         self._again: deque[bytes] = deque()
 
     def read(self) -> bytes:
         """Return the next line, no more of it than MAX_RECORD bytes; empty at the end."""
-        raw = self._again.popleft() if self._again else self._file.readline(MAX_RECORD)
+        if self._again:
+            raw = self._again.popleft()
+        else:
+            raw = self._begun + self._file.readline(MAX_RECORD - len(self._begun))
+            self._begun = b""
         if raw:
             self.number += 1
         return raw
+
+    def read_plain(self) -> list[str]:
+        """Return some lines without their ends; none where the next is to be read by itself.
+
+        They are as many as one read of the file gives, when all are UTF-8 and none has quotes.
+        """
+        if self._again:
+            return []
+        block = self._begun + self._file.read1(_BLOCK)
+        end = block.rfind(b"\n")
+        self._begun = block[end + 1 :]
+        if end < 0:
+            return []
+        try:
+            texts = block[:end].decode().split("\n") if b'"' not in block else []
+        except UnicodeDecodeError:
+            texts = []
+        if not texts:
+            self._again.extend(line + b"\n" for line in block[:end].split(b"\n"))
+        self.number += len(texts)
+        return [text.rstrip("\r") for text in texts] if b"\r" in block else texts
 
     def give_back(self, lines: list[bytes]) -> None:
         """Have the last lines read again."""
@@ -88,7 +116,14 @@ def _records(lines: _Lines) -> Iterator[Record]:
     first = lines.read()
     if first:
         lines.give_back([first.removeprefix(_BYTE_ORDER_MARK) or b"\n"])
-    while raw := lines.read():
+    while True:
+        while texts := lines.read_plain():
+            for line, text in enumerate(texts, lines.number - len(texts) + 1):
+                if text:
+                    yield line, text.split(",")
+        raw = lines.read()
+        if not raw:
+            return
         if len(raw) == MAX_RECORD and not raw.endswith(b"\n"):
             line, text = lines.number, raw[:200].decode(errors="backslashreplace")
             lines.skip_rest()

@@ -6,17 +6,18 @@ import io
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO, Final, Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from msgspec import Struct
-from msgspec.json import Encoder
 from msgspec.structs import replace
 
-from domain.commands import DefineInstrument, OpenAccount, RecordDeal, Request
-from schemas.canonical import command_hash
+from domain.commands import DefineInstrument, OpenAccount, Request
+from schemas.canonical import naming_hash
+
+ACTOR: Final = "import"
+"""Who asks for what a file tells."""
 
 _GZIP_MAGIC: Final = b"\x1f\x8b"
-_ENCODER: Final = Encoder()
 
 
 class Fact(Struct, frozen=True, gc=False):
@@ -107,17 +108,12 @@ def identified(request: Request) -> Request:
     """Return the request under a command id made of its content.
 
     The same fact told again, by this file or another, is so the same request; an id of the
-    source's that comes with other content is another request, for the ledger to decide. A deal
-    goes by its content as written, 1.50 not being 1.5, which is hashed four times as fast: the
-    ledger knows a deal told again by its own id and its content by value.
+    source's that comes with other content is another request, for the ledger to decide.
     """
-    if isinstance(request.command, RecordDeal):
-        content = _ENCODER.encode((request.key, request.event_time, request.command))
-        return replace(request, command_id=f"import:{hashlib.sha256(content).hexdigest()[:32]}")
-    return replace(request, command_id=f"import:{command_hash(request)[:32]}")
+    return replace(request, command_id=f"import:{naming_hash(request)[:32]}", actor=ACTOR)
 
 
-def open_input(path: str) -> BinaryIO:
+def open_input(path: str) -> io.BufferedReader:
     """Open a file for reading, unpacked when it is gzipped; raises UnreadableFile."""
     try:
         file = Path(path).open("rb")  # noqa: SIM115 - the caller closes it

@@ -40,7 +40,7 @@ from zlib import error as ZlibError  # noqa: N812 - the name of its class
 
 from msgspec import Struct
 
-from api.importing.lines import Fact, Line, Listed, Options, Problem, open_input
+from api.importing.lines import ACTOR, Fact, Line, Listed, Options, Problem, open_input
 from domain import times
 from domain.commands import (
     Command,
@@ -227,6 +227,7 @@ class _Reader:
             key=day.account,
             event_time=times.from_ns(day.midnight_ns + message.time_ns),
             command=command,
+            actor=ACTOR,
             source=Source(digest=day.digest, line=message.line),
             flags=(*day.flags, "time_rounded") if rounded else day.flags,
         )

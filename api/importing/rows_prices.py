@@ -14,7 +14,7 @@ from domain.events import PriceKind
 from domain.money import to_plain
 
 
-class PriceRow(Struct, kw_only=True, gc=False):
+class PriceRow(Struct, gc=False):
     """A price of an instrument; a negative one is legal."""
 
     instrument: cells.Name

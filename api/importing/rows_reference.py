@@ -14,7 +14,7 @@ from domain.errors import InvalidValue
 from domain.events import InstrumentKind, LotMethod
 
 
-class AccountRow(Struct, kw_only=True, gc=False, rename={"from_date": "from"}):
+class AccountRow(Struct, gc=False, rename={"from_date": "from"}):
     """An account and its settings."""
 
     account: cells.Name
@@ -27,7 +27,7 @@ class AccountRow(Struct, kw_only=True, gc=False, rename={"from_date": "from"}):
     fees: Literal["expensed", "capitalised"] | None = None
 
 
-class PortfolioRow(Struct, kw_only=True, gc=False, rename={"from_date": "from"}):
+class PortfolioRow(Struct, gc=False, rename={"from_date": "from"}):
     """A portfolio and its parent."""
 
     portfolio: cells.Name
@@ -35,7 +35,7 @@ class PortfolioRow(Struct, kw_only=True, gc=False, rename={"from_date": "from"})
     from_date: cells.Date | None = None
 
 
-class InstrumentRow(Struct, kw_only=True, gc=False, rename={"from_date": "from"}):
+class InstrumentRow(Struct, gc=False, rename={"from_date": "from"}):
     """What an instrument is."""
 
     instrument: cells.Name

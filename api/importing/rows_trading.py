@@ -25,7 +25,7 @@ DEAL_AS_TOLD: Final = (
 """Columns of a deal that its command takes over as they are."""
 
 
-class OrderRow(Struct, kw_only=True, gc=False):
+class OrderRow(Struct, gc=False):
     """An order as it was entered."""
 
     account: cells.Name
@@ -45,7 +45,7 @@ class OrderRow(Struct, kw_only=True, gc=False):
     tags: cells.Tags = ()
 
 
-class DealRow(Struct, kw_only=True, gc=False):
+class DealRow(Struct, gc=False):
     """A deal, or what takes the place of one, or that one never was."""
 
     account: cells.Name
@@ -80,7 +80,7 @@ class DealRow(Struct, kw_only=True, gc=False):
     ref_deal_id: cells.Id | None = None
 
 
-class FeeRow(Struct, kw_only=True, gc=False):
+class FeeRow(Struct, gc=False):
     """A fee that came after its deal; positive for a cost."""
 
     account: cells.Name

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 from importlib.resources import files
 from typing import Any, Final
 
@@ -40,8 +41,10 @@ _HANDLES: Final[frozenset[type[events.Event]]] = frozenset(
     (events.DealRecorded, *_REPLACING, events.FeesRecorded, events.CashMoved, *_MOVED)
 )
 _KEPT: Final = 10_000
+_add: Final = money.EXACT.add
 Origin = tuple[str, str, str]
 """Account, source and source_id: what the legs of one fact share."""
+BalanceKey = tuple[str, str, str]
 
 
 class CashFold:
@@ -52,6 +55,7 @@ class CashFold:
         self._cash = Rows(CASH)
         self._legs = Rows(CASH_LEGS)
         self._balances = Rows(BALANCE_DAYS)
+        self._totals: dict[BalanceKey, tuple[Decimal, int]] = {}
         self._of_origin: dict[Origin, list[tuple[str, ...]]] = defaultdict(list)
         self._origins_given: set[Origin] = set()
 
@@ -144,19 +148,29 @@ class CashFold:
         return removed
 
     def _add(self, leg: CashLegRow) -> None:
-        key = self._legs.key_of(leg)
+        key = (leg.account, leg.source, leg.source_id, leg.leg)
         self._legs.insert(key, leg)
-        self._enter(key)
+        self._of_origin[key[:3]].append(key)
         self._move_balance(leg, leg.amount, leg.changed_offset)
 
-    def _move_balance(self, leg: CashLegRow, amount: Any, offset: int) -> None:
+    def _move_balance(self, leg: CashLegRow, amount: Decimal, offset: int) -> None:
         key = (leg.account, leg.currency, leg.settlement_date or "")
-        before = self._balances.by_key.get(key)
-        total = amount if before is None else money.EXACT.add(before.amount, amount)
-        self._balances.put(key, BalanceDayRow(*key, total, offset))
+        moved = self._totals.get(key)
+        if moved is None:
+            row: BalanceDayRow | None = self._balances.by_key.get(key)
+            before = None if row is None else row.amount
+        else:
+            before = moved[0]
+        self._totals[key] = (amount if before is None else _add(before, amount), offset)
+
+    def _set_balances(self) -> None:
+        for key, (total, offset) in self._totals.items():
+            self._balances.put(key, BalanceDayRow(*key, total, offset))
+        self._totals.clear()
 
     def changes(self) -> Sequence[Changed]:
         """Return the changed rows, and forget legs that are done with."""
+        self._set_balances()
         changed = (self._cash.changes(), self._legs.changes(), self._balances.changes())
         if not self._fresh and len(self._legs.by_key) > _KEPT:
             self._legs.forget(0)
@@ -169,6 +183,7 @@ class CashFold:
 
     def rows(self, table: Table) -> Iterable[Any]:
         """Return all rows of a table."""
+        self._set_balances()
         kept = {
             CASH.name: self._cash,
             CASH_LEGS.name: self._legs,
@@ -241,11 +256,11 @@ def _leg_rows(one: Stamped, removed: list[CashLegRow]) -> list[CashLegRow]:
 def _origin_of(one: Stamped) -> tuple[str, str, str]:
     """Return source, source_id and what the legs' numbers start with."""
     event = one.event
+    if type(event) is events.DealRecorded:
+        return "deal", event.deal_id, ""
     match event:
         case events.DealCorrected() | events.DealTermsAmended() | events.DealBusted():
             return "deal", event.chain_id, ""
-        case events.DealRecorded():
-            return "deal", event.deal_id, ""
         case events.FeesRecorded():
             return "deal", event.chain_id, f"fee/{event.fee_id}/"
         case events.CashMoved() | events.CashReversed():

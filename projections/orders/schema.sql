@@ -20,6 +20,8 @@ CREATE TABLE orders (
     changed_offset bigint NOT NULL,
     PRIMARY KEY (account, order_id)
 );
+-- What has changed since an offset is asked for at every change, of accounts with any history.
+CREATE INDEX orders_changed ON orders (account, changed_offset);
 
 CREATE TABLE order_fills (
     account text COLLATE "C" NOT NULL,

@@ -33,8 +33,8 @@ SELECT d.*, coalesce(m.method, 'fifo'),
     EXISTS (SELECT FROM deals WHERE deals.account = d.account AND details ? 'lots')
 FROM (
     SELECT account, instrument, currency, sum(units), sum(worth), sum(expensed),
-        (array_agg(multiplier {youngest}))[1], (array_agg(price_unit {youngest}))[1],
-        array_agg(units {youngest}), array_agg(worth {youngest})
+        (array_agg(multiplier {oldest}))[count(*)], (array_agg(price_unit {oldest}))[count(*)],
+        array_agg(units {oldest}), array_agg(worth {oldest})
     FROM (
         SELECT account, instrument, currency, event_time_ns, sequence, seq, multiplier, price_unit,
             CASE side WHEN 'buy' THEN quantity ELSE -quantity END AS units,
@@ -47,7 +47,8 @@ FROM (
 ) AS d LEFT JOIN lot_methods AS m USING (account)
 ORDER BY account, instrument, currency
 """)
-_YOUNGEST: Final = sql.SQL("ORDER BY event_time_ns DESC, sequence DESC, seq DESC")
+_OLDEST: Final = sql.SQL("ORDER BY event_time_ns, sequence, seq")
+"""As the index `deals_by_position` has them: to sort them otherwise takes most of the query."""
 
 
 class PastPosition(Struct, frozen=True):
@@ -76,7 +77,7 @@ def summed_positions(
 
     `happened` is the condition on deals that count, `values` are its parameters.
     """
-    query = _SUMS.format(youngest=_YOUNGEST, happened=happened)
+    query = _SUMS.format(oldest=_OLDEST, happened=happened)
     with connection.cursor(binary=True) as cursor:
         rows = cursor.execute(query, values).fetchall()
     found: list[PastPosition] = []
@@ -103,7 +104,7 @@ def _summed(
     units: list[Decimal],
     worth: list[Decimal],
 ) -> PastPosition | None:
-    """Return a position by its sums and its deals, youngest first; None where a cost is rounded."""
+    """Return a position by its sums and its deals, oldest first; None where a cost is rounded."""
     open36 = _open_cost36(to_scaled(quantity, QUANTITY_SCALE), units, worth)
     if open36 is None:
         return None
@@ -127,7 +128,7 @@ def _open_cost36(left: int, units: list[Decimal], worth: list[Decimal]) -> int |
     """Return what the last `left` units of the open side cost; None where that is not whole."""
     cost36 = 0
     is_long = left > 0
-    for size, price in zip(units, worth, strict=True):
+    for size, price in zip(reversed(units), reversed(worth), strict=True):
         if not left:
             break
         if (size > 0) is not is_long:

@@ -71,12 +71,12 @@ class PositionBook:
 
     def apply(self, fact: Fact, keys: tuple[PositionKey, ...], method: Method, offset: int) -> None:
         """Apply the next fact in trade order, which moves the positions of these keys."""
-        place = order_key(fact)
+        place, dirty = order_key(fact), self._dirty_positions
         for key in keys:
-            if key not in self._dirty_positions:
+            if key not in dirty:
                 self._of_account[key.account].add(key)
             self.last[key] = place
-            self._dirty_positions[key] = offset
+            dirty[key] = offset
         self._keep_terms(fact)
         for lot in apply(self._book, fact, method):
             self._dirty_lots[lot.key][lot.ordinal] = (lot, offset)

@@ -50,7 +50,7 @@ def deal_row(one: Stamped, event: DealRecorded, before: DealRow | None, status: 
 
     A corrected deal keeps its place among equal times: the seq of the chain's first deal.
     """
-    terms, fees = event.terms, event.fees
+    terms = event.terms
     # By position: there are many deals, and naming 25 fields doubles what one costs.
     return DealRow(
         one.key,
@@ -62,8 +62,8 @@ def deal_row(one: Stamped, event: DealRecorded, before: DealRow | None, status: 
         event.quantity,
         event.price,
         event.cost,
-        _cash_in(event.currency, event.legs),
-        _fees(event) if fees else money.ZERO,
+        _sum_in(event.currency, event.legs),
+        _sum_in(event.currency, event.fees),
         event.capitalise_fees,
         terms.kind,
         terms.multiplier,
@@ -81,14 +81,10 @@ def deal_row(one: Stamped, event: DealRecorded, before: DealRow | None, status: 
     )
 
 
-def _cash_in(currency: str, legs: tuple[CashLeg, ...]) -> Decimal:
-    if len(legs) == 1:
-        return legs[0].amount if legs[0].currency == currency else money.ZERO
-    return money.add(leg.amount for leg in legs if leg.currency == currency)
-
-
-def _fees(event: DealRecorded) -> Decimal:
-    return money.add(fee.amount for fee in event.fees if fee.currency == event.currency)
+def _sum_in(currency: str, parts: tuple[CashLeg, ...] | tuple[Fee, ...]) -> Decimal:
+    if len(parts) == 1:
+        return parts[0].amount if parts[0].currency == currency else money.ZERO
+    return money.add(part.amount for part in parts if part.currency == currency)
 
 
 def _joined(before: DealRow | None, flags: tuple[str, ...]) -> list[str]:
@@ -149,7 +145,7 @@ def amended(one: Stamped, before: DealRow, event: DealTermsAmended) -> DealRow:
     return msgspec.structs.replace(
         before,
         cost=event.cost,
-        net=money.EXACT.subtract(_cash_in(before.currency, event.legs), late_own),
+        net=money.EXACT.subtract(_sum_in(before.currency, event.legs), late_own),
         kind=event.terms.kind,
         multiplier=event.terms.multiplier,
         price_unit=event.terms.price_unit,

@@ -264,18 +264,19 @@ class PositionsFold:
         offsets: dict[PositionKey, int] = {}
         named: set[PositionKey] = set()
         history, book = self._history, self._book
+        methods = {account: self._method_of(account) for (account,) in plan.accounts}
         keys: Keys
         for one, key in zip(plan.batch, plan.keys, strict=True):
             before: Keys = ()
             if key is not None:
-                fact, keys = history.record(one), (key,)
+                fact, keys = history.record(one, key), (key,)
             elif type(one.event) in _METHODS or type(one.event) not in _HANDLES:
                 continue
             else:
                 before, fact = history.keys_of(one), history.apply(one)
                 keys = fact_keys(fact) if fact else self._newly_named(one)
             if fact is not None and keys[0] not in stale:
-                book.apply(fact, keys, self._method_of(one.key), one.offset)
+                book.apply(fact, keys, methods[one.key], one.offset)
             else:
                 named.update(keys)
                 offsets.update(dict.fromkeys((*before, *keys), one.offset))

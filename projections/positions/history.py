@@ -127,20 +127,23 @@ class History:
                 raise AssertionError(f"{type(event).__name__} is not folded here")
         return None
 
-    def record(self, one: Stamped) -> Fact | None:
-        """Enter a deal that was recorded; return its fact where it has an effect."""
+    def record(self, one: Stamped, key: PositionKey | None = None) -> Fact | None:
+        """Enter a deal that was recorded; return its fact where it has an effect.
+
+        `key`, where it is at hand, is that of its position.
+        """
         event = one.event
         assert isinstance(event, events.DealRecorded)
-        key = (one.key, event.deal_id)
         if one.flags and not has_effect(one.flags):
-            if self.deals.get(*key) is None:
-                self.deals.insert(key, deal_rows.deal_row(one, event, None, "busted"))
+            if self.deals.get(one.key, event.deal_id) is None:
+                row = deal_rows.deal_row(one, event, None, "busted")
+                self.deals.insert((one.key, event.deal_id), row)
             return None
         row = deal_rows.deal_row(one, event, None, "effective")
         if self._waiting:
             row = self._with_waiting_fees(row)
-        self.deals.insert(key, row)
-        return deal_fact(row, one.event_time)
+        self.deals.insert((one.key, event.deal_id), row)
+        return deal_fact(row, one.event_time, key)
 
     def _correct(self, one: Stamped, event: events.DealCorrected) -> None:
         self._drop_fees(one.key, event.chain_id)

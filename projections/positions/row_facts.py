@@ -26,10 +26,12 @@ def deal_key(row: DealRow) -> PositionKey:
     return PositionKey(row.account, row.instrument, row.currency)
 
 
-def deal_fact(row: DealRow, event_time: Instant | None = None) -> Deal | None:
+def deal_fact(
+    row: DealRow, event_time: Instant | None = None, key: PositionKey | None = None
+) -> Deal | None:
     """Return what a deal does to its position; None where it does nothing (busted, or FX).
 
-    `event_time` spares the row's from being written out again.
+    `event_time` and `key`, where they are at hand, spare the row's from being made again.
     """
     if row.status == "busted" or row.kind == "fx":
         return None
@@ -37,7 +39,7 @@ def deal_fact(row: DealRow, event_time: Instant | None = None) -> Deal | None:
     if row.side != "buy":
         quantity, cost36 = -quantity, -cost36
     return Deal(
-        deal_key(row),
+        key or deal_key(row),
         row.deal_id,
         event_time or from_ns(row.event_time_ns),
         row.sequence,
@@ -46,7 +48,7 @@ def deal_fact(row: DealRow, event_time: Instant | None = None) -> Deal | None:
         cost36,
         to_scaled(row.fees, COST_SCALE) if row.fees else 0,
         row.capitalise_fees,
-        _named_by(row.details) if row.details else (),
+        _named_by(row.details) if row.details and "lots" in row.details else (),
         (row.multiplier, row.price_unit),
     )
 
@@ -54,7 +56,7 @@ def deal_fact(row: DealRow, event_time: Instant | None = None) -> Deal | None:
 def _named_by(details: dict[str, Any]) -> tuple[NamedLot, ...]:
     return tuple(
         NamedLot(lot, to_scaled(money.parse_decimal(quantity, "lots"), QUANTITY_SCALE))
-        for lot, quantity in details.get("lots", ())
+        for lot, quantity in details["lots"]
     )
 
 
@@ -139,13 +141,10 @@ def _lot(key: PositionKey, row: LotRow) -> Lot:
 
 def lot_row(lot: Lot, changed_offset: int) -> LotRow:
     """Return a lot as it is stored."""
-    account, instrument, currency = lot.key
     quantity = from_scaled(lot.quantity, QUANTITY_SCALE)
     is_whole = lot.remaining == lot.quantity
     return LotRow(
-        account,
-        instrument,
-        currency,
+        *lot.key,
         lot.ordinal,
         lot.lot_id,
         lot.deal_id,

@@ -32,6 +32,8 @@ CREATE INDEX deals_by_position
     ON deals (account, instrument, currency, event_time_ns, sequence, seq)
     INCLUDE (side, quantity, cost, fees, capitalise_fees, multiplier, price_unit, status, kind,
         trade_date);
+-- What has changed since an offset is asked for at every change, of accounts with any history.
+CREATE INDEX deals_changed ON deals (account, changed_offset);
 CREATE INDEX deals_naming_lots ON deals (account) WHERE details ? 'lots';
 
 CREATE TABLE movements (

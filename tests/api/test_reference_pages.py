@@ -7,7 +7,7 @@ import pytest
 
 from api import views
 from api.importing.tables import TABLES, columns_of
-from api.questions import QUESTIONS
+from api.read_models import READ_MODELS
 from projections.registry import PROJECTIONS
 
 FOLDER = Path(__file__).parents[2] / "docs" / "reference"
@@ -32,7 +32,7 @@ def test_columns_of_views(name: str) -> None:
 
 
 def test_every_question_is_described() -> None:
-    for name in QUESTIONS:
+    for name in READ_MODELS:
         assert first_cells("read-models.md", name), name
 
 

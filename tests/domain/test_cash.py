@@ -74,7 +74,7 @@ def test_an_id_told_again(journal: Journal, move: Any, reverse: Any) -> None:
         assert journal.submit(command) == Known(offset, offset)
         refused = journal.submit(other)
         assert isinstance(refused, Refused)
-        assert (refused.reason, refused.numbers["first_offset"]) == ("conflict", str(offset))
+        assert (refused.reason, refused.numbers["first_seq"]) == ("conflict", str(offset))
     assert journal.refuse(move("r")) == "conflict"
 
 

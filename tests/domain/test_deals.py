@@ -142,7 +142,7 @@ def test_an_id_told_again(journal: Journal, command: Command, other: Command) ->
     assert isinstance(known, Known)
     assert known.offset == offset
     conflict = journal.submit(other)
-    assert conflict == Refused("conflict", {"first_offset": str(offset), "id": command.deal_id})
+    assert conflict == Refused("conflict", {"first_seq": str(known.seq), "id": command.deal_id})
 
 
 def test_the_same_numbers_written_otherwise_are_the_same(journal: Journal) -> None:

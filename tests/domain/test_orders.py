@@ -115,7 +115,7 @@ def test_placing_an_order_again_is_known_and_with_other_content_a_conflict() -> 
     assert book.submit(place()) == Known(offset=2, seq=2)
     conflict = refused(book.submit(place(101), content_hash="other"))
     assert conflict.reason == "conflict"
-    assert conflict.numbers == {"first_offset": "2", "id": ORDER_ID}
+    assert conflict.numbers == {"first_seq": "2", "id": ORDER_ID}
 
 
 @pytest.mark.parametrize(
