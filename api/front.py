@@ -54,7 +54,7 @@ def finish_transfers(parts: Parts) -> None:
     heads = log.heads("events")
     if heads != _settled_at.get(parts):
         with parts.transfers() as book:
-            settle_transfers(ledger, lambda sent: sent_legs(log, sent), book)
+            settle_transfers(ledger, lambda sent: sent_legs(parts.streams, sent), book)
         _settled_at[parts] = heads
 
 

@@ -18,7 +18,7 @@ from domain import money
 from domain.errors import InvalidValue
 from domain.times import Day, Instant, end_of_day, is_day, parse_day, parse_instant
 from infra.postgres import Connection
-from projections.cash.tables import BALANCE_DAYS, CASH_LEGS
+from projections.cash.tables import CASH_LEGS
 from projections.instruments.fold import PORTFOLIOS
 from projections.positions.as_of import PastPosition, positions_of, summed_positions
 from projections.positions.lots import Method
@@ -230,11 +230,18 @@ class Asker:
         """Yield account, currency, settlement date and amount of all cash that counts."""
         question = self._question
         if question.as_of is NOW and self.known_at is None:
-            for row in self._parts.past.rows(BALANCE_DAYS, self.accounts_asked):
-                yield row.account, row.currency, row.settlement_date, row.amount
+            yield from self._balance_days()
             return
         for leg in self._dated_rows(CASH_LEGS, "business_date", self.accounts_asked):
             yield leg.account, leg.currency, leg.settlement_date, leg.amount
+
+    def _balance_days(self) -> Iterable[tuple[str, str, str | None, Decimal]]:
+        """Return the sums of cash by the day that they settle."""
+        accounts = self.accounts_asked
+        condition = "" if accounts is None else " WHERE account = ANY(%s)"
+        query = f"SELECT account, currency, settlement_date, amount FROM balance_days{condition}"
+        values = () if accounts is None else (accounts,)
+        return self._parts.models.connection.execute(query.encode(), values).fetchall()
 
     def _is_stored(self) -> bool:
         """Tell whether positions and lots are asked for as they are stored."""

@@ -12,9 +12,11 @@ NAMES: Final = (
     "pre_trade",
     "fold_positions",
     "bulk_import",
+    "feed",
     "catch_up",
     "as_of",
     "http_queries",
+    "kafka_commands",
 )
 
 

@@ -14,9 +14,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator, Sequence
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from typing import Final
 
 import httpx
@@ -33,6 +33,7 @@ _WAIT_S: Final = 60.0
 _DEAL_ID: Final = re.compile(rb'"deal_id":"(\d+)"')
 _TOPIC: Final = {"op": "subscribe", "id": 1, "topic": "deals", "account": "A1"}
 _NUMBERS: Final = itertools.count(1)
+_CONTEXT: Final = get_context("spawn")
 
 
 class Followed(Struct, frozen=True):
@@ -40,7 +41,6 @@ class Followed(Struct, frozen=True):
 
     median: float
     p99: float
-    frames: int
 
 
 def main(*, full: bool = False) -> list[Row]:
@@ -83,7 +83,8 @@ def main(*, full: bool = False) -> list[Row]:
 
 
 @contextlib.contextmanager
-def _serving(home: str) -> Iterator[int]:
+def _serving(home: str, *, killed: bool = False) -> Iterator[int]:
+    """Serve for the length of a block; `killed` ends it with SIGKILL, and leaves Postgres up."""
     environment = {name: told for name, told in os.environ.items() if "DAYBOOK_" not in name}
     process = subprocess.Popen(
         (sys.executable, "-m", "api.cli.main", "serve", "--home", home, "--port", "0"),
@@ -96,7 +97,10 @@ def _serving(home: str) -> Iterator[int]:
     try:
         yield int(process.stdout.readline().rpartition(":")[2])
     finally:
-        process.kill()
+        if killed:
+            process.kill()
+        else:
+            process.terminate()
         process.wait()
         process.stdout.close()
 
@@ -119,26 +123,79 @@ def _tell(client: httpx.Client, number: int) -> None:
 def _followed(port: int, clients: int, slow: int, seconds: int) -> Followed:
     """Tell deals at a steady rate, and return when the clients had their rows."""
     numbers = [next(_NUMBERS) for _ in range(_A_SECOND * seconds)]
-    context = get_context("spawn")
-    ready, told = context.Event(), context.Event()
-    ours, theirs = context.Pipe()
-    process = context.Process(
-        target=_crowd, args=(port, clients, slow, numbers, ready, theirs), daemon=True
-    )
+    ours, theirs = _CONTEXT.Pipe()
+    process = _CONTEXT.Process(target=_follow, args=(port, clients, slow, numbers[-1], theirs))
     process.start()
+    sent: dict[int, int] = {}
     with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
-        assert ready.wait(_WAIT_S)
-        sent = {}
+        assert ours.poll(_WAIT_S), "the clients did not get their snapshots"
+        ours.recv()
         start = time.monotonic()
         for place, number in enumerate(numbers):
             time.sleep(max(0.0, start + place / _A_SECOND - time.monotonic()))
             sent[number] = time.monotonic_ns()
             _tell(client, number)
-    told.set()
     ours.send(sent)
-    assert ours.poll(_WAIT_S)
-    latencies, frames = ours.recv()
+    assert ours.poll(_WAIT_S), "the clients did not get every row"
+    latencies: list[float] = ours.recv()
     process.join()
-    return Followed(
-        latencies[len(latencies) // 2], latencies[len(latencies) * 99 // 100], frames
-    )
+    assert len(latencies) == clients * len(numbers)
+    return Followed(latencies[len(latencies) // 2], latencies[len(latencies) * 99 // 100])
+
+
+def _follow(port: int, clients: int, slow: int, last: int, pipe: Connection) -> None:
+    """Be the clients: read until each has the last row, then tell all latencies, sorted."""
+    crowd = _crowd(port, clients)
+    idle = [BareClient(port, small=True) for _ in range(slow)]
+    for one in idle:
+        one.take()
+        one.say(_TOPIC)
+    pipe.send("ready")
+    end = b'"deal_id":"%d"' % last
+    crowd.read_until(lambda: all(end in one.heard[-1].frame for one in crowd.clients), _WAIT_S)
+    sent: dict[int, int] = pipe.recv()
+    latencies = [
+        (heard.at_ns - sent[number]) / 1e6
+        for one in crowd.clients
+        for heard in one.heard
+        for told in _DEAL_ID.findall(heard.frame)
+        if (number := int(told)) in sent
+    ]
+    pipe.send(sorted(latencies))
+    crowd.close()
+    for one in idle:
+        one.socket.close()
+
+
+def _crowd(port: int, clients: int, positions: Sequence[str] = ()) -> Crowd:
+    """Connect clients, each from where it was; return once each has heard something."""
+    crowd = Crowd()
+    for _ in range(clients):
+        crowd.join(BareClient(port))
+    assert crowd.read_until(lambda: all(one.is_open for one in crowd.clients), _WAIT_S)
+    for one, position in itertools.zip_longest(crowd.clients, positions):
+        one.say(_TOPIC if position is None else {**_TOPIC, "from": position})
+    assert crowd.read_until(lambda: all(one.heard for one in crowd.clients), _WAIT_S)
+    return crowd
+
+
+def _storm(home: str, clients: int) -> float:
+    """Return how long it takes all clients to resume after a kill, in seconds."""
+    with _serving(home, killed=True) as port:
+        crowd = _crowd(port, clients)
+        positions = [one.position for one in crowd.clients]
+        crowd.close()
+    with _serving(home) as port, httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+        missed = next(_NUMBERS)
+        _tell(client, missed)
+        start = time.monotonic()
+        crowd = _crowd(port, clients, positions)
+        told = b'"deal_id":"%d"' % missed
+        done = crowd.read_until(
+            lambda: all(told in one.heard[-1].frame for one in crowd.clients), _WAIT_S
+        )
+        assert done
+        assert all(one.heard[0].frame.startswith(b'{"op":"delta"') for one in crowd.clients)
+        taken = time.monotonic() - start
+        crowd.close()
+        return taken

@@ -32,7 +32,7 @@ class BareClient:
     def __init__(self, port: int, *, small: bool = False) -> None:
         self.heard: list[Heard] = []
         self._buffer = b""
-        self._is_open = False
+        self.is_open = False
         self.socket = socket.socket()
         if small:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -70,11 +70,11 @@ class BareClient:
         if not data:
             raise ConnectionError("the server has gone")
         self._buffer += data
-        if not self._is_open:
+        if not self.is_open:
             head, end, self._buffer = self._buffer.partition(b"\r\n\r\n")
             assert end
             assert b" 101 " in head[:20], head
-            self._is_open = True
+            self.is_open = True
         while self._frame(at_ns):
             pass
 

@@ -17,17 +17,24 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Final
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import (  # type: ignore[import-untyped]
+    AIOKafkaConsumer,
+    AIOKafkaProducer,
+    TopicPartition,
+)
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic  # type: ignore[import-untyped]
 from msgspec import Struct
 
 from benchmarks.rows import Row
 from domain import commands
-from domain.commands import Request
-from domain.times import Instant, from_ns, to_ns
+from domain.commands import Command, Request
+from domain.times import Day, Instant, from_ns, to_ns
 from infra.servers.native import look_at_servers, start_servers, stop_servers
+from streams.answers import Answer
 from streams.deciding.front import KafkaLedger
 from streams.kafka_log import KafkaLog
 
@@ -123,15 +130,15 @@ class _Decider:
 
 
 def _openings() -> list[Request]:
-    opened = [
-        (f"A{n}", commands.OpenAccount(base_currency="USD"), "open") for n in range(_ACCOUNTS)
-    ]
-    defined = [
-        (f"I{n}", commands.DefineInstrument(currency="USD"), "define") for n in range(_INSTRUMENTS)
-    ]
+    opening, definition = (
+        commands.OpenAccount(base_currency="USD"),
+        commands.DefineInstrument(currency="USD"),
+    )
+    opened: list[tuple[str, Command]] = [(f"A{n}", opening) for n in range(_ACCOUNTS)]
+    defined: list[tuple[str, Command]] = [(f"I{n}", definition) for n in range(_INSTRUMENTS)]
     return [
-        Request(command_id=f"{what}-{key}", key=key, event_time=from_ns(_DEALT_NS), command=command)
-        for key, command, what in [*opened, *defined]
+        Request(command_id=f"first-{key}", key=key, event_time=from_ns(_DEALT_NS), command=command)
+        for key, command in [*opened, *defined]
     ]
 
 
@@ -147,7 +154,7 @@ def _deal(number: int) -> Request:
             quantity=Decimal(number % 90 + 1),
             price=Decimal(10_000 + number % 500).scaleb(-2),
             currency="USD",
-            settlement_date="2024-01-04",
+            settlement_date=Day("2024-01-04"),
         ),
     )
 
@@ -156,14 +163,14 @@ def _decided(ledger: KafkaLedger, paced: int, bulk: int) -> Figures:
     ledger.submit(_openings())
     ledger.submit([_deal(-number) for number in range(1, 2_000)])
     waits_ms: list[float] = []
-    asked: list[Future[object]] = []
+    asked: list[Future[Answer]] = []
     begin = time.perf_counter()
     for number in range(paced):
         due = begin + number / RATE
         if (early := due - time.perf_counter()) > 0:
             time.sleep(early)
         future = ledger.submit_soon(_deal(number))
-        future.add_done_callback(lambda _, due=due: waits_ms.append(_since_ms(due)))
+        future.add_done_callback(partial(_note_wait, waits_ms, due))
         asked.append(future)
     for future in asked:
         future.result()
@@ -176,6 +183,10 @@ def _decided(ledger: KafkaLedger, paced: int, bulk: int) -> Figures:
         rates.append(bulk / (time.perf_counter() - begin))
         assert all(answer.status == "accepted" for answer in answers)
     return Figures(*_percentiles(waits_ms), statistics.median(rates))
+
+
+def _note_wait(waits_ms: list[float], due: float, _: Future[Answer]) -> None:
+    waits_ms.append(_since_ms(due))
 
 
 def _since_ms(due: float) -> float:
@@ -251,8 +262,6 @@ async def _bare(hosts: str, paced: int, bulk: int) -> Figures:
 
 
 async def _make_topic(hosts: str, topic: str) -> None:
-    from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-
     admin = AIOKafkaAdminClient(bootstrap_servers=hosts)
     await admin.start()
     try:

@@ -160,7 +160,12 @@ class KafkaLog:
             recorded_time=now,
             data=codec.encode_event(event),
         )
-        await self._append(at, [Draft(None, codec.encode(envelope), now_ns)])
+        try:
+            await self._append(at, [Draft(None, codec.encode(envelope), now_ns)])
+        except LogError:
+            # Another process was first, a moment later by its clock: this one would be void.
+            if await self._empty([at]):
+                raise
 
     async def _created_id(self, at: TopicPartition) -> str:
         for record in await self._reading.read(at, 0, 1, self._maker(at)):

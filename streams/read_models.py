@@ -102,6 +102,7 @@ class ReadModels:
         migrations.apply(self.connection, _OWNER, _MIGRATIONS, schema=schema)
         self._make_tables()
         self._made = self._rows_made()
+        self._made_seen: dict[tuple[str, int], str] = {}
         self.publish()
 
     @property
@@ -155,12 +156,17 @@ class ReadModels:
 
     def _check_made(self, advances: Sequence[Advance]) -> None:
         """Raise CheckpointMoved for a fold of rows that stand no longer: the tables are others."""
-        before, self._made = self._made, self._rows_made()
+        now = self._rows_made()
+        others: dict[str, None] = {}
         for advance in advances:
             name, version = advance.projection.name, advance.projection.version
-            made = self._made.get(name, "")
-            if made != before.get(name) or not made.startswith(f"{version} {self.log_id} "):
-                raise CheckpointMoved(f"{name} was made anew: {made}")
+            made, place = now.get(name, ""), (name, advance.partition)
+            known = self._made_seen.get(place, self._made.get(name))
+            if made != known or not made.startswith(f"{version} {self.log_id} "):
+                self._made_seen[place] = made
+                others[name] = None
+        if others:
+            raise CheckpointMoved(f"{', '.join(others)} was made anew by another process")
 
     def _make_anew(self, projection: Projection) -> None:
         execute = self.connection.execute
@@ -180,6 +186,7 @@ class ReadModels:
         with self.connection.transaction():
             self._make_anew(projection)
         self._made = self._rows_made()
+        self._made_seen.clear()
         self.publish()
 
     # --- reading -------------------------------------------------------------------------------

@@ -73,6 +73,7 @@ def rebuild_beside(
     """Fill projections from the log's beginning and swap them in; return the records read.
 
     Readers never wait longer than for a moment; projecting waits for the last records and the swap.
+    Who has folded rows of the old tables gets CheckpointMoved at its next write in each partition.
     Raises RebuildRefused when the new ones halt before the old, or are not approved.
     """
     with _alone(models) as beside:

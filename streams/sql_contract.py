@@ -45,7 +45,7 @@ def ensure(connection: Connection, schema: str) -> None:
             publish(connection, schema)
     except psycopg.errors.InsufficientPrivilege as error:
         reason = " ".join(str(error).split())
-        _log.warning("no views for SQL in %s: %s", contract_schema(schema), reason)
+        _log.info("no views for SQL in %s: %s", contract_schema(schema), reason)
 
 
 def publish(connection: Connection, schema: str) -> None:

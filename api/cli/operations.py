@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 import uuid_utils
 
+from api.events_json import event_json
 from api.wiring import Parts, running
 from domain.commands import Topic
 from domain.errors import InvalidValue
@@ -17,7 +18,7 @@ from domain.events import RecordParked
 from domain.times import from_ns
 from infra.settings import load_settings
 from schemas.codec import encode, encode_event, record_hash
-from schemas.envelope import Envelope
+from schemas.envelope import Envelope, Record
 from schemas.partitioning import partition_of
 from streams.log import TOPICS, Draft
 from streams.positions import parse_vector
@@ -54,18 +55,16 @@ def _print_partition(
     if account is not None:
         for record in parts.streams.read_stream(topic, account, head):
             if record.offset >= offset:
-                _print_record(topic, partition, record.offset, record.value)
+                _print_record(record)
         return
     while offset < head:
         for record in parts.log.read(topic, partition, offset, _CHUNK):
-            _print_record(topic, partition, record.offset, record.value)
+            _print_record(record)
             offset = record.offset + 1
 
 
-def _print_record(topic: Topic, partition: int, offset: int, value: bytes) -> None:
-    position = f"{partition}:{offset}" if topic == "events" else f"{topic}/{partition}:{offset}"
-    extra = f',"position":"{position}","hash":"{record_hash(value)}"}}\n'
-    sys.stdout.buffer.write(value.rstrip().removesuffix(b"}") + extra.encode())
+def _print_record(record: Record) -> None:
+    sys.stdout.buffer.write(event_json(record) + b"\n")
 
 
 def print_status(home: Path | None, *, as_json: bool) -> int:

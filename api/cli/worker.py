@@ -21,7 +21,7 @@ from streams.working.consuming import quieten_libraries
 from streams.working.metrics import WorkerMetrics
 from streams.working.worker import Worker
 
-_PATIENCE_S: Final = 1.5
+_PATIENCE_S: Final = 1.0
 """After this long an ending is cut short: where it stands is in Postgres, not in the process."""
 _LOG_TIMEOUT_S: Final = 10.0
 
@@ -37,7 +37,7 @@ def run_worker(home: Path | None, metrics_port: int | None) -> int:
     registry = new_registry()
     with contextlib.ExitStack() as stack:
         if metrics_port is not None:
-            stack.callback(start_metrics_server(metrics_port, registry).close)
+            start_metrics_server(metrics_port, registry)
         log = KafkaLog.open(settings.log_url.text, timeout_s=_LOG_TIMEOUT_S)
         stack.callback(log.close)
         models = _models(settings, log, stack)

@@ -1,8 +1,6 @@
 """The application: routes from the table of operations, and what every one of them goes through."""
 
 import asyncio
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any, Final
 
 import msgspec
@@ -13,6 +11,7 @@ from starlette.routing import Route
 
 from api.http import health, openapi, reading, trail, writes
 from api.http.edge import Edge
+from api.http.feed.routes import router as feed_router
 from api.http.operation import Call, Operation
 from api.http.problems import (
     FORBIDDEN,
@@ -32,7 +31,6 @@ ANSWER_S: Final = 30.0
 """How long any answer but a stream may take."""
 MOST_RECORDED: Final = 1_000
 """Accounts of a list of commands that the audit trail names."""
-FEED: Final = "api.http.feed.routes"
 
 
 def operations() -> list[Operation]:
@@ -53,8 +51,7 @@ def create_app(services: Services) -> FastAPI:
     for path in dict.fromkeys(operation.path for operation in table):
         app.router.routes.append(_route(path, table, services))
     app.router.routes.append(_document_route(table))
-    if find_spec("api.http.feed") is not None and find_spec(FEED) is not None:
-        app.include_router(import_module(FEED).router)
+    app.include_router(feed_router)
     app.router.routes.extend(site_routes())
     for status in (404, 405):
         app.add_exception_handler(status, _answer_problem)

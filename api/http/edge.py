@@ -23,6 +23,7 @@ from api.http.problems import (
 )
 
 _log = logging.getLogger(__name__)
+SLOW_LOG_S: Final = 1.0
 SEND_S: Final = 30.0
 """How long a client may take for one piece of an answer."""
 LONGEST_PATH: Final = 4_096
@@ -56,11 +57,12 @@ class Edge:
         self._hosts = hosts
         self._metrics = metrics
         self._slow_s = slow_s
+        self._slow = _SlowLog()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request or socket."""
         if scope["type"] == "http":
-            await _Exchange(scope, self._metrics, self._slow_s, send).run(
+            await _Exchange(scope, self._metrics, self._slow_s, self._slow, send).run(
                 self._app, receive, self._refusal(scope)
             )
         elif scope["type"] == "websocket" and (problem := self._refusal(scope)) is not None:
@@ -101,10 +103,13 @@ def _is_navigation(headers: Headers) -> bool:
 class _Exchange:
     """One request and its answer."""
 
-    def __init__(self, scope: Scope, metrics: Metrics, slow_s: float, send: Send) -> None:
+    def __init__(
+        self, scope: Scope, metrics: Metrics, slow_s: float, slow: "_SlowLog", send: Send
+    ) -> None:
         self._scope = scope
         self._metrics = metrics
         self._slow_s = slow_s
+        self._slow = slow
         self._send = send
         self._status = 0
         self._started = time.perf_counter()
@@ -161,9 +166,23 @@ class _Exchange:
         self._metrics.requests.labels(method, route, str(self._status)).inc()
         self._metrics.seconds.labels(method, route).observe(taken)
         if taken >= self._slow_s:
-            _log.warning(
-                "slow request %s: %s %s took %.0f ms", self._id, method, route, taken * 1e3
-            )
+            self._slow.tell(f"slow request {self._id}: {method} {route} took {taken * 1e3:.0f} ms")
+
+
+class _SlowLog:
+    """Tells of slow requests, of one a second: under load all of them are slow."""
+
+    def __init__(self) -> None:
+        self._told_at = float("-inf")
+        self._untold = 0
+
+    def tell(self, what: str) -> None:
+        now = time.monotonic()
+        if now - self._told_at < SLOW_LOG_S:
+            self._untold += 1
+            return
+        _log.warning("%s; %d others since the last such line", what, self._untold)
+        self._told_at, self._untold = now, 0
 
 
 class ClientStalled(Exception):  # noqa: N818 - names what happened

@@ -18,12 +18,11 @@ from api.http.formats import Format, is_current, streamed, tag, whole
 from api.http.operation import Call
 from api.http.pages import Period, conditions, is_stored, period_rows, position_now, where
 from api.http.problems import OVERLOADED, Problem
-from api.http.readers import bound
+from api.http.readers import Lender, bound
 from api.questions import Asker, Question
 from api.read_models import ReadModel
 from api.tables import ArrowPieces, CsvPieces, Pieces, Scales, scales_of
-from api.wiring import Parts, running
-from infra.settings import Settings
+from api.wiring import Parts
 from streams.positions import to_text
 
 STATEMENT_S: Final = 300
@@ -48,7 +47,7 @@ async def exported(
     stack = contextlib.AsyncExitStack()
     stack.callback(slots.release)
     try:
-        made = _pieces(call.services.settings, model, question, period, accounts, chosen)
+        made = _pieces(call.services.exporters, model, question, period, accounts, chosen)
         stack.push_async_callback(asyncio.to_thread, made.close)
         position = (await _next(made) or b"").decode()
     except BaseException:
@@ -80,7 +79,7 @@ async def _next(made: _Made) -> bytes | None:
 
 
 def _pieces(
-    settings: Settings,
+    exporters: Lender,
     model: ReadModel,
     question: Question,
     period: Period,
@@ -88,7 +87,7 @@ def _pieces(
     chosen: Format,
 ) -> _Made:
     """Yield the position that the answer is from, and then the table."""
-    with running(settings) as parts:
+    with exporters.parts() as parts:
         connection = parts.models.connection
         bound(connection, STATEMENT_S)
         with connection.transaction():

@@ -107,8 +107,10 @@ class Follower:
             try:
                 with running(self._settings) as parts:
                     self._follow(parts)
-            except (InfraError, LogError, psycopg.Error) as error:
-                _log.warning("following the log failed, trying again: %s", error)
+            except Exception as error:  # whatever it is, reads must not be left waiting for ever
+                foreseen = isinstance(error, InfraError | LogError | psycopg.Error)
+                told = None if foreseen else error
+                _log.warning("following the log failed, trying again: %s", error, exc_info=told)
                 self._stopped.wait(BACK_OFF_S)
 
     def _follow(self, parts: Parts) -> None:

@@ -3,7 +3,7 @@
 import gzip
 import hashlib
 import zlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Final, Literal, cast
 
 from starlette.requests import Request
@@ -115,8 +115,3 @@ async def _packed(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         if packed := packer.compress(piece):
             yield packed
     yield packer.flush()
-
-
-def joined(pieces: Iterator[bytes]) -> bytes:
-    """Return pieces as one."""
-    return b"".join(pieces)

@@ -5,17 +5,18 @@ Without one, a few thousand connections that send a byte now and then hold the s
 
 import asyncio
 from importlib.util import find_spec
-from typing import Any, Final
+from typing import Final
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HEAD_S: Final = 10.0
 MOST_CONNECTIONS: Final = 4_096
+MOST_HEAD_BYTES: Final = 65_536
 
 
 class PatientH11(H11Protocol):
-    """h11, not for ever patient."""
+    """h11, not patient for ever."""
 
     _head_timer: asyncio.TimerHandle | None = None
 
@@ -63,43 +64,6 @@ def protocol() -> type[asyncio.Protocol]:
     """Return the protocol to serve with: by httptools where it is installed, else by h11."""
     if find_spec("httptools") is None:
         return PatientH11
-    return _patient_httptools()
-
-
-def _patient_httptools() -> type[asyncio.Protocol]:
-    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
-    class PatientHttpTools(HttpToolsProtocol):  # the same over the other parser
-        _head_timer: Any = None
-
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(transport)
-            if len(self.connections) > MOST_CONNECTIONS:
-                transport.abort()
-                return
-            self._head_timer = self.loop.call_later(HEAD_S, self._give_up)
-
-        def on_message_begin(self) -> None:
-            super().on_message_begin()
-            if self._head_timer is None:
-                self._head_timer = self.loop.call_later(HEAD_S, self._give_up)
-
-        def on_headers_complete(self) -> None:
-            self._stop_watching()
-            super().on_headers_complete()
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._stop_watching()
-            super().connection_lost(exc)
-
-        def _give_up(self) -> None:
-            self._head_timer = None
-            if not self.transport.is_closing():
-                self.transport.abort()
-
-        def _stop_watching(self) -> None:
-            if self._head_timer is not None:
-                self._head_timer.cancel()
-                self._head_timer = None
+    from api.http.protocol_httptools import PatientHttpTools
 
     return PatientHttpTools

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
@@ -58,6 +58,34 @@ class Readers:
         """Wait for what is being asked, and close the connections."""
         self._threads.shutdown(cancel_futures=True)
         self._stack.close()
+
+
+class Lender:
+    """Lends parts to one asker at a time, for as long as it takes, and keeps them for the next."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._idle: list[tuple[contextlib.ExitStack, Parts]] = []
+
+    @contextlib.contextmanager
+    def parts(self) -> Iterator[Parts]:
+        """Lend parts for a block. Those of a block that failed are not used again."""
+        try:
+            stack, parts = self._idle.pop()
+        except IndexError:
+            stack = contextlib.ExitStack()
+            parts = stack.enter_context(running(self._settings))
+        try:
+            yield parts
+        except BaseException:
+            stack.close()
+            raise
+        self._idle.append((stack, parts))
+
+    def close(self) -> None:
+        """Close what nobody has."""
+        while self._idle:
+            self._idle.pop()[0].close()
 
 
 def bound(connection: Connection, seconds: int) -> None:

@@ -16,7 +16,7 @@ from api.http.keys import KeyRing
 from api.http.limits import Limiter, limiter_for
 from api.http.metrics import Metrics
 from api.http.problems import NOT_REACHED, Problem
-from api.http.readers import Readers
+from api.http.readers import Lender, Readers
 from api.http.security import Gate, Principal
 from api.http.writing import Writer
 from infra.settings import Settings
@@ -76,6 +76,7 @@ class Services:
         self.registry = CollectorRegistry()
         self.metrics = Metrics(self.registry)
         self.audit = AuditTrail(settings.home)
+        self.exporters = Lender(settings)
         self.export_slots = asyncio.Semaphore(MOST_EXPORTS)
 
     async def owns(self, principal: Principal, account: str) -> bool:
@@ -162,4 +163,5 @@ def _close(services: Services) -> None:
     services.writer.close()
     services.follower.close()
     services.readers.close()
+    services.exporters.close()
     services.audit.close()

@@ -95,10 +95,14 @@ class Writer:
                     while (batch := self._gathered()) is not None:
                         if not self._submit(parts, fronts, batch):
                             fronts = _fronts(parts)
-            except (InfraError, psycopg.Error) as error:
-                _log.warning("the ledger cannot be written to: %s", error)
-                # Where the ledger could not even be opened, who is waiting must hear of it.
-                self._fail(batch or self._gathered() or [], error)
+            except Exception as error:  # told to whoever asked; who asks next is to be answered too
+                foreseen = isinstance(error, InfraError | psycopg.Error)
+                told = None if foreseen else error
+                _log.warning("the ledger cannot be written to: %s", error, exc_info=told)
+                # Where the ledger could not even be opened, who asks next must hear of it.
+                batch = batch or self._gathered()
+                self._fail(batch or [], error)
+                batch = None if batch is None else []
 
     def _gathered(self) -> list[_Submission] | None:
         """Return what has arrived, once there is anything; None when nothing more will come."""

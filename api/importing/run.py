@@ -115,7 +115,7 @@ def import_file(
         zone_of=front.zone_of,
         currency_of=front.currency_of,
     )
-    counter = _Counter(path, front, report, progress)
+    counter = Counter(path, front, report, progress)
     lines = read(path, told.source, options)
     with _seldom_collecting_garbage():
         if told.dry_run:
@@ -142,7 +142,7 @@ def _seldom_collecting_garbage() -> Iterator[None]:
         gc.unfreeze()
 
 
-class _Counter:
+class Counter:
     """Goes through the lines of one file: one thread reads ahead while another submits."""
 
     def __init__(self, path: str, front: Front, report: Report, progress: Progress) -> None:

@@ -138,7 +138,7 @@ class Follower:
 
     # --- the index, as it stands ------------------------------------------------------------------
 
-    def fetch_entity(self, place: TopicPartition, ref: EntityRef) -> Entity | None:
+    def fetch_entity(self, _place: TopicPartition, ref: EntityRef) -> Entity | None:
         """Return an entity of the index, None where there is none."""
         return self.index.entity(ref)
 
@@ -147,7 +147,7 @@ class Follower:
         kept = self.memory.entities.get(ref)
         return kept is not ABSENT if kept is not None else self.index.entity(ref) is not None
 
-    def fetch_head(self, place: TopicPartition, key: str) -> StreamHead:
+    def fetch_head(self, _place: TopicPartition, key: str) -> StreamHead:
         """Return the head of a stream, NO_RECORD where it has none."""
         head = self.ownership.partition.heads.get(key)
         return NO_RECORD if head is None else StreamHead(*head)

@@ -5,7 +5,6 @@ A command whose answer does not come is asked again under its id: asked twice, i
 
 import asyncio
 import contextlib
-import logging
 import os
 import random
 import threading
@@ -14,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, Final, NoReturn
 
-from aiokafka import AIOKafkaProducer, TopicPartition, errors  # type: ignore[import-untyped]
+from aiokafka import AIOKafkaProducer, TopicPartition  # type: ignore[import-untyped]
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -25,6 +24,7 @@ from infra.errors import ServerUnavailable
 from schemas.partitioning import partition_of
 from streams.answers import Answer
 from streams.deciding.order import waves
+from streams.deciding.outbox import BATCH_BYTES, Letter, Outbox
 from streams.deciding.owning import OVERLOADED
 from streams.deciding.wire import (
     ASK,
@@ -44,7 +44,6 @@ from streams.kafka_topics import LARGEST_APPEND, topic_name
 from streams.log import TopicPartition as Place
 from streams.memory import EntityRef
 
-_log = logging.getLogger(__name__)
 PATIENCE_S: Final = 30.0
 """How long commands wait without any answer before their asker is told that nobody answers."""
 _AGAIN_S: Final = 4.0
@@ -57,7 +56,6 @@ _HINT: Final = "is one running? start it with `daybook decider`"
 _REQUEST_S: Final = 10.0
 _OVERLOAD_PAUSE_S: Final = 0.1
 _LITTLE: Final = 256
-_BATCH_BYTES: Final = 1024 * 1024
 
 
 class _Asked(Struct, frozen=True):
@@ -230,6 +228,7 @@ class _Asking:
         self._open: dict[bytes, tuple[_Round, int]] = {}
         self._next_offset = 0
         self._producer: Any = None
+        self._outbox: Outbox
         self._tail: Tail | None = None
         self._hearing: asyncio.Task[None] | None = None
 
@@ -246,11 +245,12 @@ class _Asking:
             acks="all",
             enable_idempotence=True,
             linger_ms=0,
-            max_batch_size=_BATCH_BYTES,
+            max_batch_size=BATCH_BYTES,
             max_request_size=LARGEST_APPEND,
             request_timeout_ms=int(_REQUEST_S * 1000),
         )
         await self._producer.start()
+        self._outbox = Outbox(self._producer, self._commands)
         self._tail = Tail(
             self._options,
             lambda: {self._replies: self._next_offset},
@@ -311,19 +311,20 @@ class _Asking:
         self._asked += 1
         asker = self._asker + self._asked.to_bytes(4)
         told = _Round(len(asked))
-        by_partition: dict[int, list[tuple[bytes, _Asked]]] = {}
-        for index, one in enumerate(asked):
-            ask = asker + index.to_bytes(4)
+        by_partition: dict[int, list[Letter]] = {}
+        asks = [asker + index.to_bytes(4) for index in range(len(asked))]
+        for index, (ask, one) in enumerate(zip(asks, asked, strict=True)):
             self._open[ask] = (told, index)
-            by_partition.setdefault(one.partition, []).append((ask, one))
+            headers = headers_of(Route(ask, self._replies.partition, after))
+            letter = Letter(one.key, one.value, headers)
+            by_partition.setdefault(one.partition, []).append(letter)
+        for partition, letters in by_partition.items():
+            self._outbox.put(partition, letters)
         try:
-            sending = (self._send_to(*part, after) for part in by_partition.items())
-            await asyncio.gather(*sending)
             await self._hear(told)
         finally:
-            for part in by_partition.values():
-                for ask, _ in part:
-                    self._open.pop(ask, None)
+            for ask in asks:
+                self._open.pop(ask, None)
         return told
 
     async def _hear(self, told: _Round) -> None:
@@ -340,31 +341,3 @@ class _Asking:
             await asyncio.wait(watched, timeout=rest_s, return_when=asyncio.FIRST_COMPLETED)
             if self._hearing.done():
                 self._hearing.result()
-
-    async def _send_to(
-        self, partition: int, told: Sequence[tuple[bytes, _Asked]], after: Mapping[int, int]
-    ) -> None:
-        """Send a partition's commands: a batch only once the one before it is there."""
-        now_ms = time.time_ns() // 1_000_000
-        batch = self._producer.create_batch()
-        for ask, one in told:
-            headers = headers_of(Route(ask, self._replies.partition, after))
-            row = {"timestamp": now_ms, "key": one.key, "value": one.value, "headers": headers}
-            if batch.append(**row) is None:
-                if not await self._is_taken(batch, partition):
-                    return
-                batch = self._producer.create_batch()
-                if batch.append(**row) is None:
-                    raise ValueError(f"a command of {len(one.value)} bytes is too large to ask")
-        await self._is_taken(batch, partition)
-
-    async def _is_taken(self, batch: Any, partition: int) -> bool:
-        batch.close()
-        try:
-            sent = await self._producer.send_batch(batch, self._commands, partition=partition)
-            await sent
-        except errors.KafkaError as error:
-            # Perhaps it was taken in and perhaps not: what is not answered is asked again.
-            _log.warning("commands were perhaps not sent: %s", error)
-            return False
-        return True

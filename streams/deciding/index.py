@@ -41,7 +41,7 @@ class IndexDamaged(Exception):  # noqa: N818 - a state of the files
 
 
 class Standing(Struct, frozen=True):
-    """How a partition's reader stands: what has to be kept of it beside the heads of its streams."""
+    """How a partition's reader stands: what is kept of it beside the heads of its streams."""
 
     format: int
     log_id: str

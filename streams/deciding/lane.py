@@ -248,7 +248,7 @@ class Lane:
 
     # --- what memory does not know: in flight, else the index -----------------------------------
 
-    def fetch_entity(self, place: TopicPartition, ref: EntityRef) -> Entity | None:
+    def fetch_entity(self, _place: TopicPartition, ref: EntityRef) -> Entity | None:
         """Return an entity as the last flight leaves it."""
         for flight in reversed(self.in_flight):
             if (entity := flight.work.changed.get(ref)) is not None:

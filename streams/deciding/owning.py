@@ -6,7 +6,7 @@ Commands are answered lane by lane; the group's offset is that of the first not 
 
 import time
 from collections import OrderedDict, deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from domain.commands import Topic
@@ -37,6 +37,7 @@ class OwnedPartition:
         self.epoch = 0
         self._turned_away: OrderedDict[tuple[bytes, str], None] = OrderedDict()
         self.committed: int | None = None
+        self._held: list[tuple[Waiting, bytes]] = []
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -70,9 +71,23 @@ class OwnedPartition:
             self._waiting.popleft()
         return self._waiting[0].offset if self._waiting else self.next_offset
 
+    def hold(self, told: Iterable[tuple[Waiting, bytes]]) -> None:
+        """Keep answers that nothing records until the group knows that their commands are done.
+
+        Until then they may be decided once more, by another owner, and come to something else.
+        """
+        self._held.extend(told)
+
+    def release(self, committed: int) -> list[tuple[Waiting, bytes]]:
+        """Return the answers held back of commands that stand below an offset committed."""
+        due = [one for one in self._held if one[0].offset < committed]
+        self._held = [one for one in self._held if one[0].offset >= committed]
+        return due
+
     def restart(self) -> None:
         """Forget what waits: the group gives it anew, from the offset committed last."""
         self._waiting = deque()
+        self._held = []
         self.next_offset = None
         self.epoch += 1
         self._turned_away.clear()

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import uuid_utils
@@ -19,12 +19,13 @@ from msgspec import Struct
 from domain import decider
 from domain.commands import Request
 from schemas.envelope import Record
-from schemas.validity import Halt, Void
+from streams.answers import Answer
 from streams.batch import Rules
 from streams.deciding.following import Follower
 from streams.deciding.group import Group, least_session_ms, settle
 from streams.deciding.index import Store
 from streams.deciding.lane import Flight, Lane, Waiting
+from streams.deciding.log_following import SLICE, LogFollowing
 from streams.deciding.metrics import DeciderMetrics
 from streams.deciding.owning import (
     QUEUE,
@@ -35,7 +36,7 @@ from streams.deciding.owning import (
     undecodable,
 )
 from streams.deciding.replying import Replying
-from streams.deciding.steps import LaneRunner, Reader, maker
+from streams.deciding.steps import LaneRunner, Reader
 from streams.deciding.wire import Route, Undecidable, decode_asked, encode_reply, route_of
 from streams.kafka_client import KafkaPlace, reporting_outage
 from streams.kafka_reading import Reading, recorded_at
@@ -44,19 +45,13 @@ from streams.kafka_topics import topic_name
 from streams.kafka_writing import Writing
 from streams.ledger import program_version
 from streams.log import TOPICS, TopicPartition
-from streams.ownership import Observed
 
 _log = logging.getLogger(__name__)
-_SLICE: Final = 250
-"""Records taken at a time: in between, other tasks have their turn."""
 _COMMIT_S: Final = 0.1
 _LET_GO_S: Final = 0.4
 """How long what is in flight is waited for before partitions go to others."""
 _POLL_S: Final = 0.005
 _REQUEST_S: Final = 10.0
-_HOT_MS: Final = 20
-_IDLE_S: Final = 0.2
-_STANDBY_MS: Final = 250
 _COMMANDS_MS: Final = 100
 
 
@@ -102,26 +97,26 @@ class Decider:
         }
         self._reference = [self.followers["reference", n] for n in range(log.partitions)]
         self._reading = Reading(self._options, _REQUEST_S)
-        self._reader = Reader(self._reading, log.place.namespace, self.followers, self._nudge_hot)
+        self._reader = Reader(self._reading, log.place.namespace, self.followers, self._hurry)
         self._writing = Writing(self._options, _REQUEST_S, self._tail_ns)
         self._replying = Replying(self._options, log.place.namespace)
-        self._hot = Tail(self._options, self._hot_wanted, self._took, wait_ms=_HOT_MS)
-        self._idle = Tail(self._options, self._idle_wanted, self._took, wait_ms=0, pause_s=_IDLE_S)
-        self._standby = Tail(self._options, self._standby_wanted, self._took, wait_ms=_STANDBY_MS)
+        self._runners: dict[TopicPartition, LaneRunner] = {}
+        self._following = LogFollowing(
+            self._options, self._reader, metrics, self._runners, self._settle
+        )
         self._commands = Tail(
             self._options, self._commands_wanted, self._take_in_all, wait_ms=_COMMANDS_MS
         )
-        self._tails = (self._hot, self._idle, self._standby, self._commands)
+        self._tails = (*self._following.tails, self._commands)
         self._commands_topic = topic_name(log.place.namespace, "commands")
         self._changed = asyncio.Event()
-        self._at = {place: self._reader.at(place) for place in self.followers}
-        self._places = {at: place for place, at in self._at.items()}
-        self._heads: dict[TopicPartition, int] = {}
-        self._ahead: dict[TopicPartition, int] = {}
-        self._runners: dict[TopicPartition, tuple[LaneRunner, asyncio.Task[None]]] = {}
+        self._tasks: dict[TopicPartition, asyncio.Task[None]] = {}
         self._answering: set[asyncio.Task[None]] = set()
         self._group: Group
         self._failed: asyncio.Future[None]
+
+    def _hurry(self) -> None:
+        self._following.hurry()
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Decide until told to stop, then hand over; raises what no trying again mends."""
@@ -141,11 +136,11 @@ class Decider:
                     one.result()
             await self._hand_over(tasks)
         finally:
-            await settle([*tasks, *(task for _, task in self._runners.values())])
+            await settle([*tasks, *self._tasks.values()])
             await self._disconnect()
 
     async def _connect(self) -> None:
-        topics = {at.topic for at in self._places}
+        topics = self._following.topics
         await self._reading.start({*topics, self._commands_topic})
         for tail in self._tails:
             await tail.start({self._commands_topic} if tail is self._commands else topics)
@@ -187,11 +182,11 @@ class Decider:
 
     async def _let_go(self) -> None:
         """Start nothing new, wait for what is in flight, and write down what was answered."""
-        for runner, _ in self._runners.values():
+        for runner in self._runners.values():
             runner.is_paused = True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LET_GO_S):
-                while any(runner.lane.in_flight for runner, _ in self._runners.values()):
+                while any(runner.lane.in_flight for runner in self._runners.values()):  # noqa: ASYNC110
                     await asyncio.sleep(_POLL_S)
         await self._commit()
 
@@ -203,12 +198,11 @@ class Decider:
             _log.debug("partition %d is kept", number)
         for number in sorted(numbers - self.owned.keys()):
             self._take(number)
-        for runner, _ in self._runners.values():
+        for runner in self._runners.values():
             runner.is_paused = False
             runner.wake()
         self._changed.set()
-        self._idle.nudge()
-        self._standby.nudge()
+        self._following.divide_anew()
         self.metrics.owned.set(len(self.owned))
         _log.info("assigned partitions", extra={"partitions": sorted(numbers)})
 
@@ -225,24 +219,26 @@ class Decider:
                 self._writing,
                 self.metrics,
                 still_assigned=lambda: self._group.confirms(number),
-                hurry=self._nudge_hot,
+                hurry=self._hurry,
                 settle=self._settle,
                 give_up=self._give_up,
                 stand_still=self._stand_still,
             )
             task = asyncio.create_task(runner.run())
             task.add_done_callback(self._ended)
-            self._runners[lane.place] = (runner, task)
+            self._runners[lane.place], self._tasks[lane.place] = runner, task
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            if not self._failed.done():
-                self._failed.set_exception(error)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not self._failed.done():
+            self._failed.set_exception(error)
 
     async def _release(self, number: int) -> None:
         owned = self.owned.pop(number)
-        gone = [self._runners.pop(lane.place) for lane in owned.lanes.values()]
-        await settle(task for _, task in gone)
+        places = [lane.place for lane in owned.lanes.values()]
+        await settle([self._tasks.pop(place) for place in places])
+        for place in places:
+            del self._runners[place]
         for lane in owned.lanes.values():
             lane.lose_track()
 
@@ -292,7 +288,7 @@ class Decider:
             if self.owned.get(at.partition) is not owned or record.offset != owned.next_offset:
                 break
             await self._take_in(owned, at, record)
-            if index % _SLICE == _SLICE - 1:
+            if index % SLICE == SLICE - 1:
                 self._wake(owned)
                 await asyncio.sleep(0)
         self._wake(owned)
@@ -301,7 +297,7 @@ class Decider:
     def _wake(self, owned: OwnedPartition) -> None:
         for lane in owned.lanes.values():
             if lane.queue and lane.place in self._runners:
-                self._runners[lane.place][0].wake()
+                self._runners[lane.place].wake()
 
     async def _take_in(self, owned: OwnedPartition, at: KafkaPartition, record: Any) -> None:
         route = Route()
@@ -336,111 +332,9 @@ class Decider:
             await self._replying.bury(at, record, reason)
         self.metrics.dead_letters.inc()
         answer = undecidable(waiting.asked, at.partition, reason)
+        if isinstance(waiting.asked, Request):
+            _log_answer(waiting.asked, answer)
         self._tell([(waiting, encode_reply(answer))])
-
-    # --- the log ----------------------------------------------------------------------------------
-
-    def _nudge_hot(self) -> None:
-        self._hot.nudge()
-
-    def _hot_wanted(self) -> Mapping[KafkaPartition, int]:
-        """Say which partitions have something that is waited for."""
-        awaited = self._reader.awaited()
-        hot = {place for place, (runner, _) in self._runners.items() if runner.awaits_records}
-        return self._offsets(hot | awaited)
-
-    def _idle_wanted(self) -> Mapping[KafkaPartition, int]:
-        """Say which partitions are owned: nobody but us writes there, unless to end our term."""
-        return self._offsets(self._runners.keys())
-
-    def _standby_wanted(self) -> Mapping[KafkaPartition, int]:
-        return self._offsets(self.followers.keys() - self._runners.keys())
-
-    def _offsets(self, places: Iterable[TopicPartition]) -> Mapping[KafkaPartition, int]:
-        return {
-            self._at[place]: self._ahead.get(place, self.followers[place].next_offset)
-            for place in places
-        }
-
-    async def _took(self, at: KafkaPartition, told: list[Any], head: int) -> None:
-        place = self._places[at]
-        follower = self.followers[place]
-        if head < 0:
-            self._halt(place, Halt(follower.next_offset, "the log ends before it"))
-            return
-        self._heads[place] = head
-        make = maker(place)
-        if told and told[0].offset != self._ahead.get(place, follower.next_offset):
-            # Another question was answered first.
-            told = [one for one in told if one.offset >= follower.next_offset]
-        for begin in range(0, len(told), _SLICE):
-            if begin:
-                await asyncio.sleep(0)
-            records = [make(one) for one in told[begin : begin + _SLICE]]
-            if place in self._ahead:
-                self._look_ahead(place, records)
-            else:
-                self._take_records(place, records)
-
-    def _take_records(self, place: TopicPartition, records: list[Record]) -> None:
-        follower = self.followers[place]
-        # Two brokers may have been asked while the partition moved from one to the other.
-        records = [record for record in records if record.offset >= follower.next_offset]
-        taken = follower.take(records)
-        if taken.halt is not None:
-            self._halt(place, taken.halt)
-            self._look_ahead(place, records[len(taken.observed) + 1 :])
-        self._note(place, taken.observed)
-        if place in self._runners:
-            runner, _ = self._runners[place]
-            self._settle(runner.lane, runner.lane.learn(taken.observed))
-            runner.wake()
-        self._reader.reached(place)
-
-    def _note(self, place: TopicPartition, observed: Sequence[Observed]) -> None:
-        told = {"topic": place[0], "partition": place[1]}
-        for one in observed:
-            if isinstance(one.outcome, Void):
-                self.metrics.voids.labels(place[0]).inc()
-                _log.warning(
-                    "void record",
-                    extra={**told, "at": one.outcome.offset, "why": one.outcome.reason},
-                )
-            if one.effect == "owned":
-                self.metrics.terms.inc()
-            elif one.effect == "deposed":
-                self.metrics.deposed.inc()
-                _log.warning("another owner took over", extra=told)
-
-    def _halt(self, place: TopicPartition, halt: Halt) -> None:
-        self.followers[place].halt = halt
-        if place not in self._ahead:
-            _log.error(
-                "ALERT: a partition stands still; look at the record and park it",
-                extra={
-                    "topic": place[0],
-                    "partition": place[1],
-                    "at": halt.offset,
-                    "reason": halt.reason,
-                },
-            )
-        self._ahead[place] = halt.offset + 1
-        self.metrics.halted.set(len(self._ahead))
-        if place in self._runners:
-            self._runners[place][0].wake()
-
-    def _look_ahead(self, place: TopicPartition, records: Sequence[Record]) -> None:
-        """Look for the parking of a record that halts, and go back to it where it was parked."""
-        follower = self.followers[place]
-        if records:
-            self._ahead[place] = records[-1].offset + 1
-        if follower.look_ahead(records):
-            follower.halt = None
-            del self._ahead[place]
-            self.metrics.halted.set(len(self._ahead))
-            _log.info("a parked record is passed", extra={"topic": place[0], "partition": place[1]})
-            if place in self._runners:
-                self._runners[place][0].wake()
 
     # --- answers out ------------------------------------------------------------------------------
 
@@ -461,15 +355,25 @@ class Decider:
 
     def _answer(self, lane: Lane, flight: Flight, known: Mapping[int, Record]) -> None:
         answers = iter(lane.answers(flight, known))
-        told = []
+        told: list[tuple[Waiting, bytes]] = []
+        unrecorded: list[tuple[Waiting, bytes]] = []
         for one in flight.waiting:
             if isinstance(one.asked, Request):
                 answer = next(answers)
                 self.metrics.commands.labels(answer.status).inc()
-                told.append((one, encode_reply(answer)))
+                _log_answer(one.asked, answer)
+                kind = unrecorded if answer.status == "lacking" else told
+                kind.append((one, encode_reply(answer)))
             else:
                 told.append((one, encode_reply(None, lane.entity(one.asked))))
         self._tell(told)
+        self._tell_once_committed(lane.place[1], unrecorded)
+
+    def _tell_once_committed(self, number: int, told: Sequence[tuple[Waiting, bytes]]) -> None:
+        for one, _ in told:
+            one.is_done = True
+        if number in self.owned:
+            self.owned[number].hold(told)
 
     def _tell(self, told: Sequence[tuple[Waiting, bytes]]) -> None:
         now = time.monotonic_ns()
@@ -489,7 +393,7 @@ class Decider:
         while lane.queue:
             one = lane.queue.popleft()
             told.append((one, encode_reply(halted(one.asked, partition, reason))))
-        self._tell(told)
+        self._tell_once_committed(partition, told)
 
     # --- offsets ----------------------------------------------------------------------------------
 
@@ -498,11 +402,7 @@ class Decider:
             await asyncio.sleep(_COMMIT_S)
             self._group.check()
             await self._commit()
-            behind = sum(
-                max(0, head - self.followers[place].next_offset)
-                for place, head in self._heads.items()
-            )
-            self.metrics.behind.set(behind)
+            self.metrics.behind.set(self._following.behind)
 
     async def _commit(self) -> None:
         offsets = {}
@@ -514,3 +414,18 @@ class Decider:
             for number, offset in offsets.items():
                 if number in self.owned:
                     self.owned[number].committed = offset
+                    self._tell(self.owned[number].release(offset))
+
+
+def _log_answer(request: Request, answer: Answer) -> None:
+    """Log what a command came to: what was accepted or known only for who wants all the details."""
+    level = logging.DEBUG if answer.status in ("accepted", "duplicate") else logging.INFO
+    if _log.isEnabledFor(level):
+        told = {
+            "command_id": request.command_id,
+            "correlation_id": request.correlation_id,
+            "status": answer.status,
+            "reason": answer.reason,
+            "position": answer.position,
+        }
+        _log.log(level, "answered", extra=told)

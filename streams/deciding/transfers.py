@@ -115,7 +115,8 @@ class KafkaBook:
     def _forget(self, key: str, transfer_id: str, offset: int) -> None:
         """Forget a void record beside one that counts."""
         self._connection.execute(
-            'DELETE FROM transfers_sent WHERE log_id = %s AND key = %s AND id = %s AND "offset" = %s',
+            "DELETE FROM transfers_sent"
+            ' WHERE log_id = %s AND key = %s AND id = %s AND "offset" = %s',
             (self._log.log_id, key, transfer_id, offset),
         )
 

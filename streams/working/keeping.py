@@ -58,6 +58,7 @@ class Keeper:
         self.halted: dict[TopicPartition, _Halted] = {}
         self.moved_at: dict[tuple[str, int], float] = {}
         self._wanted: set[TopicPartition] = set()
+        self._overtaken: set[TopicPartition] = set()
         self._seen: dict[TopicPartition, int] = {}
         self._due: deque[TopicPartition] = deque()
 
@@ -190,10 +191,14 @@ class Keeper:
             return 0
         except CheckpointMoved as moved:
             self._metrics.moved.labels(place[0]).inc()
-            _log.warning("another worker projects here", place=_text(place), reason=str(moved))
+            if place not in self._overtaken:
+                told = {"place": _text(place), "reason": str(moved)}
+                _log.warning("somebody else has projected this partition", **told)
+            self._overtaken.add(place)
             self._wanted.add(place)
             return 0
         if read:
+            self._overtaken.discard(place)
             self._metrics.step_seconds.labels(place[0]).observe(time.perf_counter() - started)
             if self.halted.pop(place, None) is not None:
                 _log.info("goes on", place=_text(place))

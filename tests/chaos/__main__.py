@@ -1,11 +1,12 @@
 """Kill, pause and cut off parts of a running ledger, and check its books afterwards.
 
-`python -m tests.chaos --kills N [--seed S] [--report FILE]`: the report goes to FILE as text, and
-as JSON beside it. Exits with 1 where something that must hold does not, with 3 where Kafka,
-Postgres or Redis cannot be started here.
+`python -m tests.chaos --kills N [--seed S] [--minutes M] [--report FILE]`: the report goes to FILE
+as text, and as JSON beside it. Exits with 1 where something that must hold does not, with 3 where
+Kafka, Postgres or Redis cannot be started here.
 """
 
 import argparse
+import math
 import random
 import signal
 import sys
@@ -24,6 +25,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos")
     parser.add_argument("--kills", type=int, default=30, help="how many mishaps there are to be")
     parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--minutes", type=float, default=math.inf, help="no mishaps after that")
     parser.add_argument("--report", type=Path, default=Path("chaos-report.txt"))
     parser.add_argument("--keep", type=Path, default=None, help="a folder to keep logs and data in")
     told = parser.parse_args()
@@ -34,7 +36,8 @@ def main() -> int:
     _KEPT.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="daybook-chaos-") as scratch:
         try:
-            report = execute(Plan(told.kills, seed), told.keep or Path(scratch, "home"), _KEPT)
+            plan = Plan(told.kills, seed, told.minutes * 60)
+            report = execute(plan, told.keep or Path(scratch, "home"), _KEPT)
         except ServerUnavailable as error:
             say(str(error))
             return 3

@@ -10,7 +10,7 @@ from domain.events import CommandRefused, TransferReceived, TransferReturned, Tr
 from projections.registry import PROJECTIONS
 from schemas.codec import record_hash
 from schemas.envelope import Recorded
-from streams.hot_copy import MARK_TTL_S, HotCopy, stored_positions
+from streams.hot_copy import MARK_TTL_S, HotCopy, generation, stored_positions
 from streams.kafka_log import KafkaLog
 from streams.log import TOPICS, LogHalted
 from streams.read_models import ReadModels
@@ -160,7 +160,9 @@ def look_at_models(log: KafkaLog, dsn: str, cache_url: str, patience_s: float) -
 
 
 def _look_at_copy(log: KafkaLog, models: ReadModels, cache_url: str, found: Models) -> None:
-    copy = HotCopy.open(cache_url, log.place.namespace, models, log.partitions)
+    copy = HotCopy.open(
+        cache_url, log.place.schema, generation(log.log_id, PROJECTIONS), log.partitions
+    )
     try:
         for account in ACCOUNTS:
             copied = copy.positions(account)

@@ -11,11 +11,14 @@ import psycopg
 from msgspec import Struct
 
 from domain.commands import DefineInstrument, Request
+from infra import postgres
 from infra.errors import ServerUnavailable
+from projections.registry import PROJECTIONS
 from schemas.canonical import command_hash
 from streams.answers import Answer
 from streams.deciding.front import KafkaLedger
 from streams.deciding.transfers import KafkaBook
+from streams.hot_copy import HotCopy, generation, positions_of_account
 from streams.kafka_log import KafkaLog
 from streams.log import LogError
 from streams.sent_lots import sent_legs
@@ -27,6 +30,7 @@ ACCOUNTS: Final = tuple(f"A{number}" for number in range(24))
 _LARGEST: Final = 8
 _AGAIN_S: Final = 0.2
 _SETTLE_S: Final = 2.0
+_LOOK_S: Final = 0.05
 
 
 class Told(Struct, frozen=True):
@@ -120,6 +124,37 @@ class Asker(threading.Thread):
             for one, answer in zip(requests, answers, strict=True)
         ]
         self._memory.heard(self._number, told)
+
+
+class Looker(threading.Thread):
+    """Asks for the positions of accounts, which is what brings them into Redis."""
+
+    def __init__(self, number: int, log: KafkaLog, dsn: str, cache_url: str, memory: Memory):
+        super().__init__(name="looker", daemon=True)
+        self._rng = random.Random(number)
+        self._schema = log.place.schema
+        self._dsn = dsn
+        made_by = generation(log.log_id, PROJECTIONS)
+        self._copy = HotCopy.open(cache_url, self._schema, made_by, log.partitions)
+        self._memory = memory
+        self._stopping = threading.Event()
+
+    def stop(self) -> None:
+        """End."""
+        self._stopping.set()
+
+    def run(self) -> None:
+        """Look until stopped."""
+        while not self._stopping.is_set():
+            try:
+                with postgres.connect(self._dsn, schema=self._schema) as connection:
+                    while not self._stopping.wait(_LOOK_S):
+                        account = self._rng.choice(ACCOUNTS)
+                        positions_of_account(self._copy, connection, account)
+            except (ServerUnavailable, psycopg.Error) as error:
+                self._memory.failed(error)
+                time.sleep(_AGAIN_S)
+        self._copy.close()
 
 
 class Clerk(threading.Thread):

@@ -1,6 +1,7 @@
 """A run: everything started, commands under load, mishaps, everything let run, and the checks."""
 
 import contextlib
+import math
 import sys
 import time
 from collections import Counter
@@ -14,7 +15,7 @@ from streams.deciding.front import KafkaLedger
 from streams.kafka_log import KafkaLog
 from tests.chaos import checks
 from tests.chaos.cluster import Cluster
-from tests.chaos.load import Asker, Clerk, Memory, Told
+from tests.chaos.load import Asker, Clerk, Looker, Memory, Told
 from tests.chaos.mischief import Budget, Mishap, harm_links, harm_programs, harm_servers
 from tests.chaos.programs import Program
 from tests.chaos.reaper import Reaper
@@ -35,10 +36,14 @@ _PARTITIONS: Final = 16
 
 
 class Plan(Struct, frozen=True):
-    """What to do: how many mishaps, how many askers, and how long each pauses on average."""
+    """What to do: how many mishaps, how many askers, and how long each pauses on average.
+
+    `limit_s` is after how long there are no more mishaps, however many there were.
+    """
 
     kills: int
     seed: int = 0
+    limit_s: float = math.inf
     askers: int = 4
     pause_s: float = 0.1
 
@@ -73,8 +78,10 @@ class Run:
         stack.callback(asked.close)
         self.ledger = KafkaLedger(asked)
         stack.callback(self.ledger.close)
-        dsn = self.cluster.settings(ASKER)["DAYBOOK_STORE_URL"]
+        settings = self.cluster.settings(ASKER)
+        dsn, cache_url = settings["DAYBOOK_STORE_URL"], settings["DAYBOOK_CACHE_URL"]
         self.clerk = Clerk(self.ledger, asked, dsn, self.memory)
+        self.looker = Looker(plan.seed, asked, dsn, cache_url, self.memory)
         self.askers = [
             Asker(number, plan.seed, self.ledger, self.memory, plan.pause_s)
             for number in range(plan.askers)
@@ -83,7 +90,7 @@ class Run:
     def harm(self) -> Budget:
         """Ask, and let things go wrong, until enough went wrong."""
         plan = self.plan
-        for asker in (*self.askers, self.clerk):
+        for asker in (*self.askers, self.clerk, self.looker):
             asker.start()
         self._wait_for_answers()
         budget = Budget(plan.kills)
@@ -95,9 +102,12 @@ class Run:
         for hand in hands:
             hand.start()
         told = 0
+        deadline = time.monotonic() + plan.limit_s
         try:
             while any(hand.is_alive() for hand in hands):
                 self._keep_running()
+                if time.monotonic() > deadline:
+                    budget.stop()
                 done = sum(budget.by_kind.values())
                 if done >= told + 10:
                     told = done
@@ -137,6 +147,7 @@ class Run:
         while any(asker.is_alive() for asker in self.askers) and time.monotonic() < deadline:
             self._keep_running()
             time.sleep(_LOOK_S)
+        self.looker.stop()
         self.clerk.stop()
         self.clerk.join(_REST_S)
         unanswered = [one.command_id for asked in self.memory.open.values() for one in asked]

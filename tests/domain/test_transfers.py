@@ -67,6 +67,13 @@ def test_sent_and_returned(journal: Journal) -> None:
     assert isinstance(journal.submit(give_back("t9")), Lacking)
 
 
+def test_what_an_unknown_account_does_not_receive_is_for_good(journal: Journal) -> None:
+    # The sender takes it back: a second asking after the account was opened must find the first.
+    assert journal.refuse(receive(), key="A9") == "unknown_account"
+    assert isinstance(journal.submit(send(), key="A9"), Lacking)
+    assert isinstance(journal.submit(give_back(), key="A9"), Lacking)
+
+
 def test_a_closed_account_sends_nothing_but_takes_back(journal: Journal) -> None:
     journal.accept(send())
     journal.accept(CloseAccount())

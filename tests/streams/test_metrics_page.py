@@ -5,17 +5,19 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
+from streams.deciding.metrics import DeciderMetrics
 from streams.working.metrics import WorkerMetrics
 
 _PAGE = Path(__file__).parents[2] / "docs" / "reference" / "metrics.md"
 
 
-def test_the_page_names_the_metrics_of_a_worker() -> None:
-    registry = CollectorRegistry()
-    WorkerMetrics(registry)
+def test_the_page_names_the_metrics_that_there_are() -> None:
+    registries = CollectorRegistry(), CollectorRegistry()
+    DeciderMetrics(registries[0])
+    WorkerMetrics(registries[1])
     names = {
         f"{metric.name}_total" if metric.type == "counter" else metric.name
+        for registry in registries
         for metric in registry.collect()
     }
-    section = _PAGE.read_text().partition("\n## Worker\n")[2].partition("\n## ")[0]
-    assert set(re.findall(r"^\| `(\w+)`", section, re.MULTILINE)) == names
+    assert set(re.findall(r"`(daybook_\w+)`", _PAGE.read_text())) == names

@@ -57,9 +57,10 @@ def test_each_rule_is_needed(rule: str) -> None:
 def test_a_world_is_the_same_every_time() -> None:
     worlds = [World(7, SIZES[0]) for _ in range(2)]
     for world in worlds:
-        world.run(1000)
+        world.run(3000)
     first, second = (world.logs for world in worlds)
     assert first == second
+    assert worlds[0].rng.getstate() == worlds[1].rng.getstate()
     assert any(
         isinstance(codec.decode(record).event, TermStarted)
         for record in first[0]

@@ -21,7 +21,7 @@ from streams.working.waiting import wait_for
 from tests.streams.kafka_history import PARTITIONS, History, Told, history, tell
 from tests.streams.kafka_homes import KafkaHome, home
 from tests.streams.read_rows import all_checkpoints, all_rows
-from tests.streams.workers import PATIENCE_S, WorkerProcess, books, until, worker
+from tests.streams.workers import ENDS_IN_S, PATIENCE_S, WorkerProcess, books, until, worker
 
 __all__ = ["history", "home"]
 
@@ -69,7 +69,7 @@ def test_history_then_live_records_make_the_books_of_an_embedded_ledger(
             log.heads("events")
         )
         until(lambda: running.metric("daybook_assigned_partitions") == 3 * PARTITIONS, running)
-        assert running.terminate() < 2
+        assert running.terminate() < ENDS_IN_S
         assert running.said("stopped")
         assert not running.said("a server is away: waiting for it")
     assert verify(log, models).differences == []

@@ -63,9 +63,12 @@ class Channel:
         self._floor: dict[int, int] = {}
         self._updates: dict[str, Update | None] = {}
 
-    def live_ask(self) -> Ask | None:
-        """Return what to ask for to learn what is new; None before there is a position."""
-        if self.position is None:
+    def live_ask(self, moved: frozenset[int] | None = None) -> Ask | None:
+        """Return what to ask for to learn what is new in partitions, in all when None.
+
+        None before there is a position, and where no partition of the channel has moved.
+        """
+        if self.position is None or (moved is not None and moved.isdisjoint(self._offsets)):
             return None
         return Ask(self.topic, self.account, self.position, is_live=True)
 

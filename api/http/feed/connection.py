@@ -30,6 +30,7 @@ from api.http.feed.frames import (
 from api.http.feed.reading import Ask, Piece
 from api.http.feed.tokens import Offsets
 from api.http.feed.wire import Wire
+from api.http.problems import INTERNAL
 from api.http.security import Principal
 
 MOST_SUBSCRIPTIONS: Final = 1000
@@ -90,6 +91,11 @@ class Subscription:
         if not self.is_ended:
             self.piece = piece
             self.connection.took(self)
+
+    def fail(self) -> None:
+        """End, because it cannot be read."""
+        if not self.is_ended:
+            self.connection.give_up(self)
 
     def frame_of(self, piece: Piece) -> bytes | None:
         """Return the frame of what was read; None where it is no news to the client."""
@@ -201,6 +207,11 @@ class Connection:
             if refused is not None:
                 self._end(subscription)
                 self._tell(subscription.id, refused)
+
+    def give_up(self, subscription: Subscription) -> None:
+        """End a subscription that cannot be read."""
+        self._end(subscription)
+        self._tell(subscription.id, problem(INTERNAL, "it was logged; subscribe again"))
 
     def _end(self, subscription: Subscription) -> None:
         subscription.is_ended = True

@@ -18,7 +18,7 @@ from api.http.feed.connection import Connection, Subscription
 from api.http.feed.reading import Ask, Moment, Reader
 from infra.errors import InfraError
 from streams.log import LogError
-from streams.news import NewsSource
+from streams.news import ANYTHING, NewsSource
 
 _log = logging.getLogger(__name__)
 POLL_S: Final = 1.0
@@ -28,6 +28,7 @@ PACE_S: Final = 0.01
 HEARTBEAT_S: Final = 5.0
 _BACK_OFF_S: Final = 1.0
 _READ_TOGETHER: Final = 16
+_TOPIC: Final = "events"
 
 
 class Hub:
@@ -41,6 +42,8 @@ class Hub:
         self._news = news
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="feed")
         self._stirred = asyncio.Event()
+        self._moved: set[int] = set()
+        self._look_at_all = False
         self._asked = asyncio.Event()
         self._asks: dict[Ask, list[Subscription]] = {}
         self._reached = "0:0"
@@ -60,10 +63,6 @@ class Hub:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.to_thread(self._threads.shutdown)
-
-    def kick(self) -> None:
-        """Say that there may be something new."""
-        self._stirred.set()
 
     # --- what connections ask for --------------------------------------------------------------
 
@@ -92,28 +91,46 @@ class Hub:
 
     async def _listen(self, source: NewsSource) -> None:
         async with contextlib.aclosing(source.listen()) as heard:
-            async for _ in heard:
-                self._stirred.set()
+            async for news in heard:
+                if news.topic == _TOPIC:
+                    self._moved.add(news.partition)
+                    self._stirred.set()
+                elif news == ANYTHING:
+                    self._look_everywhere()
+
+    def _look_everywhere(self) -> None:
+        self._look_at_all = True
+        self._stirred.set()
 
     async def _follow(self) -> None:
         while True:
-            with contextlib.suppress(TimeoutError):
+            try:
                 async with asyncio.timeout(POLL_S):
                     await self._stirred.wait()
+            except TimeoutError:
+                self._look_at_all = True
             self._stirred.clear()
             if self.connections:
-                await self._look()
+                try:
+                    await self._look()
+                except Exception:  # whatever it is, it must not end what everybody waits for
+                    _log.exception("the feed cannot show what is new, trying again")
+                    await asyncio.sleep(_BACK_OFF_S)
             await asyncio.sleep(PACE_S)
 
     async def _look(self) -> None:
-        """Read what is new on all channels, as of one moment, and tell their subscribers."""
+        """Read what is new where something moved, as of one moment, and tell the subscribers."""
+        moved = None if self._look_at_all else frozenset(self._moved)
+        self._look_at_all = False
+        self._moved.clear()
         asked = [
             (channel, ask)
             for channel in self._channels.values()
-            if (ask := channel.live_ask()) is not None
+            if (ask := channel.live_ask(moved)) is not None
         ]
         moment = await self._moment(self._live, [ask for _, ask in asked])
         if moment is None:
+            self._look_everywhere()
             return
         self._reached = moment.reached()
         for (channel, _), piece in zip(asked, moment.pieces, strict=True):
@@ -121,27 +138,41 @@ class Hub:
                 continue
             channel.advance(piece)
             if not piece.is_whole:
-                self._stirred.set()
+                self._look_everywhere()
 
     async def _read_missed(self) -> None:
         while True:
             await self._asked.wait()
             asks = list(self._asks)[:_READ_TOGETHER]
-            moment = await self._moment(self._missed, asks)
-            if moment is None:
+            try:
+                moment = await self._moment(self._missed, asks)
+            except Exception:  # theirs alone: others that wait must not wait for ever
+                _log.exception("the feed cannot read what was missed")
+                self._give_up(asks)
                 continue
-            for ask, piece in zip(asks, moment.pieces, strict=True):
-                waiting = self._asks.pop(ask)
-                assert piece is not None
-                channel = self._channels.get((ask.topic, ask.account))
-                if channel is not None and channel.position is None:
-                    channel.begin(piece)
-                    # News may have come while there was no position to read from.
-                    self._stirred.set()
-                for subscription in waiting:
-                    subscription.take(piece)
-            if not self._asks:
-                self._asked.clear()
+            if moment is not None:
+                self._hand_out(asks, moment)
+
+    def _hand_out(self, asks: Sequence[Ask], moment: Moment) -> None:
+        for ask, piece in zip(asks, moment.pieces, strict=True):
+            waiting = self._asks.pop(ask)
+            assert piece is not None
+            channel = self._channels.get((ask.topic, ask.account))
+            if channel is not None and channel.position is None:
+                channel.begin(piece)
+                # News may have come while there was no position to read from.
+                self._look_everywhere()
+            for subscription in waiting:
+                subscription.take(piece)
+        if not self._asks:
+            self._asked.clear()
+
+    def _give_up(self, asks: Sequence[Ask]) -> None:
+        for ask in asks:
+            for subscription in self._asks.pop(ask):
+                subscription.fail()
+        if not self._asks:
+            self._asked.clear()
 
     async def _moment(self, reader: Reader, asks: Sequence[Ask]) -> Moment | None:
         """Return what a reader finds; None after an outage, once it is worth trying again."""

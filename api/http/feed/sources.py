@@ -15,7 +15,7 @@ from infra.postgres import Connection
 from projections.cash.tables import BALANCE_DAYS
 from projections.positions.tables import DEALS, POSITIONS
 from projections.rows import Table
-from schemas.codec import envelope, record_hash
+from schemas.codec import Undecodable, envelope, record_hash
 from streams.log import Log
 
 PIECE_ROWS: Final = 1000
@@ -254,7 +254,10 @@ def _records(log: Log, place: Place, end: int) -> Iterator[Found]:
             return
         for record in records:
             offset = record.offset + 1
-            told = envelope(record.value)
+            try:
+                told = envelope(record.value)
+            except Undecodable:  # parked: else no read model had come past it
+                continue
             is_void = told.term < term or told.seq <= seqs.get(told.stream or "", 0)
             term = max(term, told.term)
             if told.stream is None or is_void:

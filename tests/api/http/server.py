@@ -72,7 +72,7 @@ def served(home: Path, database: str, **options: Any) -> Iterator[Server]:
             server = uvicorn.Server(config)
             held.update(server=server, services=services)
             task = asyncio.create_task(server.serve())
-            while not server.started:
+            while not server.started:  # noqa: ASYNC110 - uvicorn tells it in no other way
                 await asyncio.sleep(0.01)
             held["port"] = server.servers[0].sockets[0].getsockname()[1]
             ready.set()

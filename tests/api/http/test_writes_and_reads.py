@@ -1,6 +1,7 @@
 """What is written is read back: paths, ids, positions, pages, formats, past."""
 
 import io
+import itertools
 import json
 from typing import Any
 
@@ -243,7 +244,7 @@ def test_events_are_told_as_stored_with_position_and_hash(api: httpx.Client, boo
             break
         params["cursor"] = page["next"]
     assert [one["seq"] for one in events] == list(range(1, len(events) + 1))
-    pairs = zip(events, events[1:], strict=False)
+    pairs = itertools.pairwise(events)
     assert all(one["hash"] == other["prev_hash"] for one, other in pairs)
     after = api.get("/v1/events", params={"account": "B1", "after": events[-2]["position"]})
     assert [one["id"] for one in after.json()["data"]] == [events[-1]["id"]]

@@ -107,9 +107,7 @@ def test_asked_again_a_command_gets_its_first_answer(
     assert len(events_of(log)["events/A1"]) == 3
 
 
-def test_a_refusal_is_recorded_and_told_again(
-    ledger: KafkaLedger, decider: ThreadDecider
-) -> None:
+def test_a_refusal_is_recorded_and_told_again(ledger: KafkaLedger, decider: ThreadDecider) -> None:
     ledger.submit([opening()])
     same = commands.SendTransfer(transfer_id="t1", to_account="A1")
     asked = Request(command_id="t1", key="A1", event_time=at(1), command=same)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 import time
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -67,12 +68,20 @@ class Follower:
 
     async def until(self, wanted: list[dict[str, Any]]) -> None:
         """Wait until the table is as wanted."""
-        end = asyncio.get_running_loop().time() + WAIT_S
-        while unmarked(self.table.rows()) != wanted and asyncio.get_running_loop().time() < end:
+        await self._wait(lambda: unmarked(self.table.rows()) == wanted)
+        assert unmarked(self.table.rows()) == wanted
+
+    async def until_last(self) -> None:
+        """Wait until the event has come that `tables_now` wrote last."""
+        await self._wait(lambda: any(row["data"].get("kind") == "fee" for row in self.table))
+
+    async def _wait(self, is_met: Callable[[], bool]) -> None:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + WAIT_S
+        while not is_met() and loop.time() < end:
             if self._task.done():
                 self._task.result()
             await asyncio.sleep(0.02)
-        assert unmarked(self.table.rows()) == wanted
 
     async def stop(self) -> None:
         """Leave."""
@@ -114,7 +123,9 @@ def test_many_clients_across_a_kill_end_with_the_tables(served: Served) -> None:
             await writing
             wanted = await tables_now(client)
             for one in followers:
-                if one.topic != "events":
+                if one.topic == "events":
+                    await one.until_last()
+                else:
                     await one.until(wanted[one.topic, one.account])
                 await one.stop()
                 assert one.snapshots == 1, "a resume is served without a snapshot"
@@ -175,6 +186,22 @@ def _unready(served: Served) -> dict[str, Any]:
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     raw.connect(("127.0.0.1", served.port))
     return {"sock": raw, "max_queue": 1}
+
+
+def test_a_client_that_never_reads_is_cut_off(new_daybook: NewDaybook) -> None:
+    sooner = "from api.http.feed import connection, wire; connection.STUCK_S = wire._LEAVE_S = 1.0"
+    server = Served(new_daybook(), sooner)
+    server.start()
+    server.write([made.open_account("A1"), made.define("AAPL")])
+    with server.socket(**_unready(server)) as idle, server.socket() as other:
+        idle.subscribe(1, "deals", "A1")
+        server.write([made.deal(f"c{n}", "A1", f"d{n}") for n in range(3000)], at_once=500)
+        time.sleep(5)
+        other.subscribe(1, "deals", "A1")
+        assert other.hear()["op"] == "snapshot"
+        with pytest.raises(ConnectionClosed):
+            idle.hear(lambda _: False)
+    server.stop()
 
 
 def test_what_stands_still_is_an_alert(shared: Served) -> None:

@@ -1,0 +1,108 @@
+"""Whole tables: one state from first row to last, and a place given back however it ends."""
+
+import io
+from typing import Any
+
+import httpx
+import pyarrow as pa
+import pytest
+
+from api.http.services import MOST_EXPORTS
+from tests.api.http.server import TIME, Server, cash, deal
+
+_ROWS = 1_500
+
+
+@pytest.fixture(scope="module")
+def long_table(api: httpx.Client) -> str:
+    """The path of a table with some rows."""
+    commands = []
+    for number in range(_ROWS):
+        data = cash("E1", f"C{number:05}", f"{number}.5")
+        about = {name: data.pop(name) for name in ("account", "event_time")}
+        commands.append({"command_id": f"e{number}", "type": "MoveCash", **about, "data": data})
+    assert api.post("/v1/commands", json=commands).status_code == 200
+    return "/v1/accounts/E1/cash"
+
+
+def test_an_export_is_one_state_while_rows_are_added(
+    api: httpx.Client, long_table: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.http.exporting._ROWS", 100)
+    with api.stream("GET", long_table, params={"format": "csv"}) as answer:
+        pieces = answer.iter_bytes(1_000)
+        text = next(pieces)
+        added = api.post("/v1/cash", json=cash("E1", "C00000a"))
+        position = added.headers["Daybook-Position"]
+        api.get("/v1/accounts/E1/balances", params={"min_position": position})
+        text += b"".join(pieces)
+    assert text.count(b"\n") == _ROWS + 1
+    assert b"C00000a" not in text
+
+
+def test_a_client_that_leaves_gives_its_place_back(
+    open_server: Server, api: httpx.Client, long_table: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.http.exporting._ROWS", 1)
+    for _ in range(MOST_EXPORTS * 2):
+        with api.stream("GET", long_table, params={"format": "csv"}) as answer:
+            assert answer.status_code == 200
+            next(answer.iter_raw(100))
+    monkeypatch.undo()
+    assert api.get(long_table, params={"format": "csv"}).text.count("\n") >= _ROWS
+
+
+def test_more_exports_than_may_run_are_told_to_come_again(
+    open_server: Server, api: httpx.Client, long_table: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import asyncio
+
+    monkeypatch.setattr(open_server.services, "export_slots", asyncio.Semaphore(0))
+    answer = api.get(long_table, params={"format": "arrow"})
+    assert answer.status_code == 503
+    assert answer.json()["type"] == "urn:daybook:problem:overloaded"
+    assert answer.headers["Retry-After"]
+
+
+def test_arrow_holds_what_json_holds(api: httpx.Client) -> None:
+    odd: list[dict[str, Any]] = [
+        deal("E2", "D1", price="0.000000000000000001", quantity="123456789012345678"),
+        deal("E2", "D2", price="1.50", tags=["a,b", 'c"d', "line\nbreak"], strategy="null"),
+        deal("E2", "D3", net="-5.875184563", price=None, venue='"quoted", and more'),
+        deal(
+            "E2",
+            "D4",
+            strategy="é\\N\t",
+            ids={"exec": "x"},
+            event_time="1999-12-31T23:59:59.000000001Z",
+        ),
+    ]
+    for body in odd:
+        answer = api.post("/v1/deals", json={k: v for k, v in body.items() if v is not None})
+        assert answer.status_code == 201, answer.text
+    rows = api.get("/v1/accounts/E2/deals").json()["data"]
+    streamed = api.get("/v1/accounts/E2/deals", params={"format": "arrow"}).content
+    paged = api.get("/v1/accounts/E2/deals", params={"format": "arrow", "limit": 100}).content
+    for content in (streamed, paged):
+        found = pa.ipc.open_stream(io.BytesIO(content)).read_all()
+        for name in ("deal_id", "strategy", "venue", "order_id", "trade_date"):
+            assert found[name].to_pylist() == [row[name] for row in rows], name
+        for name in ("price", "quantity", "net"):
+            told = [None if row[name] is None else pa.scalar(row[name]) for row in rows]
+            exact = [None if one is None else format(one, "f") for one in found[name].to_pylist()]
+            assert [None if one is None else float(one.as_py()) for one in told] == [
+                None if one is None else float(one) for one in exact
+            ], name
+        times = [one.as_py() for one in found["event_time"].cast(pa.int64())]
+        assert times[3] == 946_684_799_000_000_001
+        assert [one is None for one in found["tags"].to_pylist()] == [
+            row["tags"] is None for row in rows
+        ]
+
+
+def test_a_past_table_is_exported_too(api: httpx.Client, long_table: str) -> None:
+    told = {"as_of": TIME, "format": "arrow"}
+    found = pa.ipc.open_stream(api.get(long_table, params=told).content).read_all()
+    assert found.num_rows >= _ROWS
+    early = api.get(long_table, params=told | {"as_of": "2023-01-01"}).content
+    assert pa.ipc.open_stream(early).read_all().num_rows == 0
