@@ -5,6 +5,7 @@ clients where to find the brokers, so each has a listener for each process, and 
 proxy in front of it.
 """
 
+import asyncio
 import contextlib
 import os
 import random
@@ -64,8 +65,7 @@ class Cluster:
         self._loop.close(self._close_links())
 
     async def _close_links(self) -> None:
-        for proxy in self._proxies.values():
-            await proxy.close()
+        await asyncio.gather(*(proxy.close() for proxy in self._proxies.values()))
 
     # --- where things are ----------------------------------------------------------------------
 

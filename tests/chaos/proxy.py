@@ -63,7 +63,8 @@ class Proxy:
         self._serving.add(serving)
         self._writers.add(writer)
         try:
-            with contextlib.suppress(OSError):
+            # Cancelled, it ends as it would have: what serves a connection has nobody to tell.
+            with contextlib.suppress(OSError, asyncio.CancelledError):
                 await self._flowing.wait()
                 there = await asyncio.open_connection(_HOST, self._target)
                 await self._join((reader, writer), there)
