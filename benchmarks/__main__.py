@@ -17,6 +17,7 @@ NAMES: Final = (
     "as_of",
     "http_queries",
     "kafka_commands",
+    "kafka_catch_up",
 )
 
 

@@ -24,6 +24,7 @@ from schemas.partitioning import partition_of
 from streams import entity_store
 from streams.log import TopicPartition
 from streams.memory import EntityRef, PartitionMemory, PartitionWork, StreamHead, StreamView
+from streams.postgres_log import PostgresLog
 
 ORDERS: Final = 100_000
 READ_ORDERS: Final = 2_000
@@ -38,6 +39,7 @@ def main(*, full: bool = False) -> list[Row]:
     requests = _requests(ORDERS * (5 if full else 1))
     with fresh_home() as home, running(home.settings) as parts:
         parts.ledger.submit(_openings())
+        assert isinstance(parts.log, PostgresLog)
         reading = parts.log.connect()
         theirs = _times_us(
             requests[:READ_ORDERS], lambda request: _decided_by_reading(reading, parts, request)

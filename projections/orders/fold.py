@@ -206,7 +206,7 @@ def _row(account: str, order: Order, one: Stamped) -> OrderRow:
 
 PROJECTION: Final = Projection(
     name="orders",
-    version=1,
+    version=2,
     topic="events",
     handles=_ORDER_EVENTS | _REPLACING | {events.DealRecorded},
     tables=(ORDERS, FILLS),

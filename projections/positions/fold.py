@@ -380,7 +380,7 @@ def _is_late(
 
 PROJECTION: Final = Projection(
     name="positions",
-    version=1,
+    version=2,
     topic="events",
     handles=_HANDLES,
     tables=(DEALS, MOVEMENTS, LOT_METHODS, LOTS, POSITIONS, WAITING_FEES),

@@ -35,7 +35,7 @@ def main() -> int:
     for fault in tally.faults:
         say(f"seed {told.seed + tally.worlds - 1}: {fault}")
     if tally.faults:
-        say(f"again: {command_line(told.seed + tally.worlds - 1, STEPS)}")
+        say(f"again: {command_line(told.seed + tally.worlds - 1, STEPS, told.rule)}")
     return 1 if tally.faults else 0
 
 

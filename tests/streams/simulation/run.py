@@ -61,6 +61,6 @@ def _run(seed: int, steps: int, rule: str | None, tally: Tally) -> list[str]:
     return found[:_SHOWN]
 
 
-def command_line(seed: int, steps: int) -> str:
+def command_line(seed: int, steps: int, rule: str | None = None) -> str:
     """Return the command that runs a world again."""
-    return f"python -m tests.streams.simulate {seed} {steps}"
+    return f"python -m tests.streams.simulate {seed} {steps} {rule or ''}".rstrip()
