@@ -37,7 +37,7 @@ test: setup dashboard
 # Commands under load while servers, deciders and workers are killed: make chaos KILLS=300
 KILLS ?= 20
 chaos: setup
-	@$(BIN)/python -m tests.chaos --kills $(KILLS)
+	@$(BIN)/python -m tests.chaos --kills $(KILLS) --report chaos-report.txt
 
 lint: setup
 	@$(BIN)/ruff check .

@@ -74,7 +74,7 @@ def main(*, full: bool = False) -> list[Row]:
         with running(home.settings) as parts:
             import_deals(parts, path, DEALS[full])
             parts.projector.catch_up()
-        with _daybook(home.folder) as port:
+        with served(home.folder) as port:
             rows, length = asyncio.run(_asked(port, SECONDS[full]))
             rows += _pulled(port, DEALS[full])
         with _bare(length) as port:
@@ -84,7 +84,8 @@ def main(*, full: bool = False) -> list[Row]:
 
 
 @contextlib.contextmanager
-def _daybook(home: Path) -> Iterator[int]:
+def served(home: Path) -> Iterator[int]:
+    """Run `daybook serve` on a home for the length of a block; gives its port."""
     command = [sys.executable, "-m", "api.cli.main", "serve", "--port", "0", "--rate", "0"]
     environment = {**os.environ, "DAYBOOK_HOME": str(home)}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:

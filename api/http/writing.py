@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from api.front import Front, Missing
 from api.http.following import Follower
-from api.http.problems import OVERLOADED, Problem
+from api.http.problems import OVERLOADED, UNAVAILABLE, Problem
 from api.importing.lines import Fact
 from api.wiring import Parts, running
 from domain.commands import DefineInstrument, SendTransfer
@@ -30,6 +30,9 @@ _log = logging.getLogger(__name__)
 MOST_WAITING: Final = 20_000
 """Commands that may wait; who brings more is told to come again."""
 MOST_AT_ONCE: Final = 2_000
+ANSWER_S: Final = 20.0
+"""After so long an asker is told that nobody decides: more than a decider takes to follow another,
+less than every request may take."""
 
 Answers = list[Answer | Missing]
 _Fronts = dict[bool, Front]
@@ -68,7 +71,10 @@ class Writer:
             self._thread.join()
 
     async def submit(self, facts: Sequence[Fact], *, strict: bool = False) -> Answers:
-        """Return the answers to facts, each durable; raises Problem when overloaded."""
+        """Return the answers to facts, each durable.
+
+        Raises Problem when there is no room, and when there is no answer for ANSWER_S.
+        """
         if self._waiting + len(facts) > MOST_WAITING:
             raise Problem(OVERLOADED, "too many commands are waiting; none of these was taken")
         submission = _Submission(facts, strict, self._loop.create_future())
@@ -76,7 +82,11 @@ class Writer:
         # Decremented when it is answered, not when the asker gives up: it still takes its place.
         submission.answers.add_done_callback(lambda _: self._answered(len(facts)))
         self._queue.put(submission)
-        answers = await asyncio.shield(submission.answers)
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                answers = await asyncio.shield(submission.answers)
+        except TimeoutError as error:
+            raise _undecided() from error
         for one in answers:
             if isinstance(one, Answer) and one.offset is not None:
                 place = (one.topic, one.partition)
@@ -175,6 +185,11 @@ class Writer:
 
 def _fronts(parts: Parts) -> _Fronts:
     return {strict: Front(parts, strict=strict) for strict in (False, True)}
+
+
+def _undecided() -> Problem:
+    known = "it is not known whether this was recorded; send it again with the same key"
+    return Problem(UNAVAILABLE, f"nobody has decided this in {ANSWER_S:g} s: {known}")
 
 
 def _set_answers(future: asyncio.Future[Answers], answers: Answers) -> None:

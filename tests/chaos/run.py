@@ -72,6 +72,7 @@ class Run:
             for name, arguments in PROGRAMS.items()
         ]
         for program in self.programs:
+            stack.callback(program.kill)
             program.start()
         self.memory = Memory()
         asked = KafkaLog.open(self.cluster.settings(ASKER)["DAYBOOK_LOG_URL"])

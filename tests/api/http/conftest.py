@@ -1,11 +1,18 @@
-"""Servers for the tests: one without keys, one with; each over a database of its own."""
+"""Servers for the tests: one without keys, one with; each over a database of its own.
 
+The client package is put on the path.
+"""
+
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.api.http.server import Server, served
+
+sys.path.insert(0, str(Path(__file__).parents[3] / "api" / "client"))
 
 
 @pytest.fixture(scope="module")

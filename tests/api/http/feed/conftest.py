@@ -1,15 +1,11 @@
-"""A real server for each test, on a database of its own, and the client package on the path."""
+"""A real server for each test, on a database of its own."""
 
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.api.command_line import CommandLine
 from tests.api.http.feed.serving import Served
-
-sys.path.insert(0, str(Path(__file__).parents[4] / "api" / "client"))
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ class Served:
 
     def __init__(self, daybook: CommandLine, first: str = "") -> None:
         self.daybook = daybook
-        self.port = _free_port()
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._first = first
         self._process: subprocess.Popen[str] | None = None
@@ -121,7 +121,8 @@ class Socket:
                 return frame
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port that nobody has."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])
