@@ -64,13 +64,12 @@ class KafkaBook:
     @classmethod
     @contextlib.contextmanager
     def of(cls, ledger: KafkaLedger, dsn: str, schema: str) -> Iterator["KafkaBook"]:
-        """Yield the book of a ledger, with a connection of its own."""
-        connection = postgres.connect(dsn, schema=schema, part="the read models' store")
-        try:
+        """Yield the book of a ledger, with a connection of its own; raises ServerUnavailable."""
+        store = "the read models' store"
+        connection = postgres.connect(dsn, schema=schema, part=store)
+        with contextlib.closing(connection), postgres.reporting_outage(store):
             migrations.apply(connection, _OWNER, _MIGRATIONS, schema=schema)
             yield cls(ledger, connection, schema)
-        finally:
-            connection.close()
 
     def alone(self) -> AbstractContextManager[None]:
         """Keep others from settling for a block."""

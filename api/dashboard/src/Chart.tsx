@@ -11,11 +11,16 @@ export interface Series {
   readonly value: (number | null)[];
 }
 
-function colour(name: string): string {
-  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+/** Return a colour of the page as a canvas takes it: the one of the theme that is on. */
+function colourOf(holder: HTMLElement, name: string): string {
+  holder.style.color = `var(${name})`;
+  const told = getComputedStyle(holder).color;
+  holder.style.removeProperty("color");
+  return told;
 }
 
-function options(width: number): uPlot.Options {
+function options(holder: HTMLElement, width: number): uPlot.Options {
+  const colour = (name: string) => colourOf(holder, name);
   const axis = { stroke: colour("--muted"), grid: { stroke: colour("--line"), width: 1 } };
   return {
     width,
@@ -52,7 +57,7 @@ export function Chart(props: { readonly series: Series; readonly label: string }
   let holder!: HTMLDivElement;
   let plot: uPlot | undefined;
   onMount(() => {
-    plot = new uPlot(options(Math.max(holder.clientWidth, 240)), [[], [], [], []], holder);
+    plot = new uPlot(options(holder, Math.max(holder.clientWidth, 240)), [[], [], [], []], holder);
     const observer = new ResizeObserver(() =>
       plot?.setSize({ width: Math.max(holder.clientWidth, 240), height: 220 }),
     );

@@ -66,14 +66,14 @@ export function Table(props: Props) {
     const rank = width() < PHONE_PX ? 1 : width() < TABLET_PX ? 2 : 3;
     return props.columns.filter((column) => column.rank <= rank);
   });
+  const least = (column: Column) =>
+    width() < PHONE_PX ? Math.round(column.width * 0.75) : column.width;
   const template = createMemo(() =>
     columns()
-      .map((column) => {
-        const least = width() < PHONE_PX ? Math.round(column.width * 0.75) : column.width;
-        return `minmax(${least}ch, ${column.width}fr)`;
-      })
+      .map((column) => `minmax(${least(column)}ch, ${column.width}fr)`)
       .join(" "),
   );
+  const leastWidth = () => columns().reduce((sum, column) => sum + least(column), 0);
   const first = createMemo(() => Math.max(0, Math.floor(top() / ROW_PX) - BEYOND));
   const last = createMemo(() => Math.ceil((top() + height()) / ROW_PX) + BEYOND);
   const seen = createMemo(() => props.rows.slice(first(), last()));
@@ -126,7 +126,7 @@ export function Table(props: Props) {
       onKeyDown={onKeyDown}
     >
       <div class="scroller" ref={scroller} onScroll={() => setTop(scroller.scrollTop)}>
-        <div class="sheet" role="presentation">
+        <div class="sheet" role="presentation" style={{ "min-width": `${leastWidth()}ch` }}>
           <div
             class="row head"
             role="row"
