@@ -1,5 +1,7 @@
 # Two commands need nothing but Python >= 3.11 and make: `make demo` and `make test`.
 PYTHON ?= python3
+# Many tests wait for servers: two processes take little more than half as long, on two cores too.
+TEST_PROCESSES ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -32,7 +34,7 @@ demo: setup dashboard
 	@$(BIN)/python -m api.demo
 
 test: setup dashboard
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
 
 # Commands under load while servers, deciders and workers are killed: make chaos KILLS=300
 KILLS ?= 20
@@ -43,6 +45,7 @@ lint: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@cd api/client && ../../$(BIN)/mypy --config-file ../../pyproject.toml daybook_client
 	@$(BIN)/lint-imports
 
 format: setup

@@ -4,37 +4,28 @@ Server and client share the machine; each figure is a whole call, from the quest
 brought to a million deals.
 """
 
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import httpx
 import pandas as pd  # type: ignore[import-untyped]
+from daybook_client import Client
 
+from api.wiring import running
 from benchmarks.books import fresh_home, import_deals, write_deals
 from benchmarks.http_queries import served
 from benchmarks.rows import Row, best_seconds
 
-if TYPE_CHECKING:
-    from daybook_client import Client
-
 DEALS: Final = {False: 100_000, True: 1_000_000}
-_CLIENT: Final = Path(__file__).parents[1] / "api" / "client"
 _TIMES: Final = 2
 
 
 def main(*, full: bool = False) -> list[Row]:
     """Serve a book of one account and take all its deals."""
-    # The client is a package of its own, which need not be installed here.
-    sys.path.insert(0, str(_CLIENT))
-    from daybook_client import Client
-
-    from api.wiring import running
-
     deals = DEALS[full]
     with fresh_home() as home, tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "deals.csv"
@@ -48,7 +39,7 @@ def main(*, full: bool = False) -> list[Row]:
                 return _pulled(client, url, deals)
 
 
-def _pulled(client: "Client", url: str, deals: int) -> list[Row]:
+def _pulled(client: Client, url: str, deals: int) -> list[Row]:
     table = client.deals("A00000")
     assert len(table.arrow()) == deals  # the first opens the server's connection
     by_json = _seconds_a_million(lambda: _by_json(url), deals, times=1)

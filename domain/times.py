@@ -150,8 +150,12 @@ def to_ns(instant: Instant) -> int:
 def from_ns(time_ns: int) -> Instant:
     """Return the Instant of a count of nanoseconds since 1970-01-01T00:00:00Z."""
     seconds, fraction_ns = divmod(time_ns, _NS_PER_SECOND)
-    moment = _EPOCH + timedelta(seconds=seconds)
-    return Instant(f"{moment:%Y-%m-%dT%H:%M:%S}.{fraction_ns:09d}Z")
+    return Instant(f"{_second(seconds)}.{fraction_ns:09d}Z")
+
+
+@lru_cache(maxsize=4096)
+def _second(seconds: int) -> str:
+    return f"{_EPOCH + timedelta(seconds=seconds):%Y-%m-%dT%H:%M:%S}"
 
 
 def to_display(instant: Instant) -> str:

@@ -85,13 +85,31 @@ def admit(
     return outcome
 
 
+def admit_known(state: PartitionState, record: Record, known: Recorded) -> Recorded | Void:
+    """Admit a record whose value is what the caller itself encoded of `known`, byte for byte.
+
+    It is not decoded again. `known` says where it was to stand; one that stands elsewhere is for
+    `admit`.
+    """
+    outcome = judge(state, record, known=known)
+    advance(state, outcome)
+    return outcome
+
+
 def judge(
-    state: PartitionState, record: Record, upcasters: Upcasters = UPCASTERS
+    state: PartitionState,
+    record: Record,
+    upcasters: Upcasters = UPCASTERS,
+    *,
+    known: Recorded | None = None,
 ) -> Recorded | Void:
-    """Return what the next record counts as, changing nothing; raises Halt."""
+    """Return what the next record counts as, changing nothing; raises Halt.
+
+    `known` is the record as it would be decoded, where that is known.
+    """
     _check_place(state, record)
     try:
-        recorded = _decode(record, upcasters)
+        recorded = _decode(record, upcasters) if known is None else _placed(record, known)
         if recorded.envelope.type in CONTROL_TYPES:
             return _judge_control(state, recorded)
         return _judge_event(state, recorded)
@@ -162,8 +180,11 @@ def _decode(record: Record, upcasters: Upcasters) -> Recorded:
         recorded = decode(record, upcasters)
     except Undecodable as error:
         raise Halt(record.offset, f"cannot be decoded: {error.reason}") from None
-    envelope = recorded.envelope
-    fault = _misplaced(record, envelope)
+    return _placed(record, recorded)
+
+
+def _placed(record: Record, recorded: Recorded) -> Recorded:
+    fault = _misplaced(record, recorded.envelope)
     if fault is not None:
         raise Halt(record.offset, fault)
     return recorded

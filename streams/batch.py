@@ -18,11 +18,11 @@ from domain.entities import Entity, Instrument
 from domain.events import CommandRefused, Event
 from domain.times import Instant, from_ns
 from schemas import codec
-from schemas.envelope import Envelope, Record
+from schemas.envelope import Envelope, Record, Recorded
 from schemas.partitioning import partition_of
 from streams.answers import Answer, answer_again
 from streams.log import TopicPartition
-from streams.memory import PartitionWork, StreamHead, StreamView
+from streams.memory import Made, PartitionWork, StreamHead, StreamView
 from streams.postgres_log import TOPIC_CODES, RecordRow, Tail
 
 Decide = Callable[[View, Request, str], Decision]
@@ -54,7 +54,10 @@ class Rules(Struct, frozen=True):
 
 
 class Batch:
-    """The working state of a batch. `tails` and `works` are by partition; `first` by command."""
+    """The working state of a batch. `tails` and `works` are by partition; `first` by command.
+
+    `made`, where it is given, gets the records as they are made.
+    """
 
     def __init__(
         self,
@@ -64,6 +67,7 @@ class Batch:
         terms: Mapping[TopicPartition, int],
         works: Mapping[TopicPartition, PartitionWork],
         first: Mapping[bytes, Record],
+        made: list[Made] | None = None,
     ) -> None:
         self.answers: list[Answer] = []
         self.known: list[tuple[int, TopicPartition, int]] = []
@@ -75,6 +79,7 @@ class Batch:
         self._partitions = partitions
         self._works = works
         self._first = first
+        self._made = made
         self._fresh: dict[bytes, tuple[str, Answer]] = {}
         self._views: dict[tuple[TopicPartition, str], StreamView] = {}
         self._instruments: dict[str, tuple[Entity | None, int, int]] = {}
@@ -162,9 +167,11 @@ class Batch:
         event_type = codec.event_type(event)
         offset, seq = self.next_offset[place], head.seq + 1
         recorded_ns = max(self._rules.clock(), self.last_ns[place] + 1)
-        value = codec.encode(self._envelope(one, event_type, event, flags, head, recorded_ns))
+        envelope = self._envelope(one, event_type, event, flags, head, recorded_ns)
+        value = codec.encode(envelope)
         digest = hashlib.sha256(value)
-        work.heads[key] = StreamHead(seq, digest.hexdigest())
+        hexdigest = digest.hexdigest()
+        work.heads[key] = StreamHead(seq, hexdigest)
         self.next_offset[place] = offset + 1
         self.last_ns[place] = recorded_ns
         self.written.add(place)
@@ -180,8 +187,12 @@ class Batch:
             content_hash=one.content_hash,
             flags=flags,
         )
-        for kind, entity_id, entity in self._rules.evolve(view, stamped):
+        changes = self._rules.evolve(view, stamped)
+        for kind, entity_id, entity in changes:
             work.changed[key, kind, entity_id] = entity
+        if self._made is not None:
+            recorded = Recorded(topic, partition, offset, hexdigest, envelope, event)
+            self._made.append(Made(value, one.ref, recorded, changes))
         answer = Answer(
             status="accepted",
             command_id=request.command_id,

@@ -6,7 +6,7 @@ from typing import Final, Generic, Protocol, TypeVar
 from msgspec import Struct
 
 from domain.entities import Entity
-from schemas.envelope import GENESIS_HASH
+from schemas.envelope import GENESIS_HASH, Recorded
 from streams.log import TopicPartition
 
 EntityRef = tuple[str, str, str]
@@ -28,6 +28,19 @@ NO_RECORD: Final = StreamHead(0, GENESIS_HASH)
 
 ABSENT: Final = Entity()
 """Kept in memory for what is known not to be in the index."""
+
+
+class Made(Struct, frozen=True, gc=False):
+    """A record as it was decided: its value, what that says, and what it changes in its stream.
+
+    `recorded` is what every reader makes of the value where it lands at the offset foreseen, and
+    `changes` (kind, id, entity) what evolving it gives there. `ref` is that of its command.
+    """
+
+    value: bytes
+    ref: bytes
+    recorded: Recorded
+    changes: list[tuple[str, str, Entity]]
 
 
 class Generations(Generic[K, V]):

@@ -24,8 +24,17 @@ from infra.errors import ServerUnavailable
 from schemas import codec
 from schemas.codec import Undecodable
 from schemas.envelope import GENESIS_HASH, Envelope, Record, Recorded
-from schemas.validity import Halt, Head, PartitionState, Void, admit, look_ahead
+from schemas.validity import (
+    Halt,
+    Head,
+    PartitionState,
+    Void,
+    admit,
+    admit_known,
+    look_ahead,
+)
 from streams.log import Draft, Log, LogError, LogHalted
+from streams.memory import Made
 from streams.reader import fresh_state
 
 Phase = Literal["following", "claiming", "owning", "deposed"]
@@ -40,7 +49,8 @@ class Ownership(Struct, kw_only=True):
     """What a candidate for a partition knows. Only the functions of this module change it.
 
     `partition` is its reader's state. `pending` holds the ids of records that were written under
-    the term and not read back yet, `ahead` the heads of their streams as they will then be.
+    the term and not read back yet, `ahead` the heads of their streams as they will then be, `made`
+    those of them, by value, of which is known what they say.
     `recorded_time`, and `recorded_ns` beside it, is the latest of any record read or written, void
     ones included.
     """
@@ -51,6 +61,7 @@ class Ownership(Struct, kw_only=True):
     claim_id: str = ""
     claim_term: int = 0
     pending: set[str] = set()
+    made: dict[bytes, Made] = {}
     ahead: dict[str, Head] = {}
     recorded_time: Instant = _EARLIEST
     recorded_ns: int = 0
@@ -61,11 +72,13 @@ class Observed(Struct, frozen=True):
 
     `owned`: the partition is its own from here on. `acknowledged`: a record of its own counts, and
     may be told. `lost`: it does not own the partition and may claim it again. `deposed`: another
-    owns it.
+    owns it. `made` is the record as it was decided here, where it is that very one at the offset
+    foreseen.
     """
 
     outcome: Recorded | Void
     effect: Effect = "none"
+    made: Made | None = None
 
 
 # --- the pure steps ------------------------------------------------------------------------------
@@ -117,20 +130,29 @@ def propose(ownership: Ownership, envelope: Envelope, now_ns: int) -> Draft:
     return Draft(stream, value, ownership.recorded_ns)
 
 
-def enlist(ownership: Ownership, record_ids: Sequence[str], recorded_ns: int) -> None:
+def enlist(ownership: Ownership, made: Sequence[Made], recorded_ns: int) -> None:
     """Await records that were made under the term elsewhere, ready to be appended next.
 
     What made them gave them the term, and the seqs and hashes that follow what is pending.
     """
     if ownership.phase != "owning":
         raise LogError(f"an owner writes events of streams, not one that is {ownership.phase}")
-    ownership.pending.update(record_ids)
+    for one in made:
+        ownership.pending.add(one.recorded.envelope.id)
+        ownership.made[one.value] = one
     note_time(ownership, recorded_ns)
 
 
 def observe(ownership: Ownership, record: Record) -> Observed:
     """Take the partition's next record; raises Halt, as every reader does, and changes nothing."""
-    outcome = admit(ownership.partition, record)
+    # The same bytes say the same; where they stand in the chain and the terms is judged as ever.
+    made = ownership.made.get(record.value)
+    if made is not None and made.recorded.offset == record.offset:
+        outcome = admit_known(ownership.partition, record, made.recorded)
+        del ownership.made[record.value]
+    else:
+        made = None
+        outcome = admit(ownership.partition, record)
     if isinstance(outcome, Void):
         return Observed(outcome, _observe_void(ownership, record))
     envelope = outcome.envelope
@@ -138,12 +160,12 @@ def observe(ownership: Ownership, record: Record) -> Observed:
     if isinstance(outcome.event, TermStarted):
         return Observed(outcome, _observe_term(ownership, envelope.id))
     if envelope.id not in ownership.pending:
-        return Observed(outcome)
+        return Observed(outcome, made=made)
     ownership.pending.remove(envelope.id)
     stream = envelope.stream or ""
     if ownership.ahead.get(stream) == (envelope.seq, outcome.hash):
         del ownership.ahead[stream]
-    return Observed(outcome, "acknowledged")
+    return Observed(outcome, "acknowledged", made)
 
 
 def lose_track(ownership: Ownership) -> None:
@@ -191,6 +213,7 @@ def _stand_by(ownership: Ownership, phase: Phase) -> None:
     ownership.claim_id = ""
     ownership.pending.clear()
     ownership.ahead.clear()
+    ownership.made.clear()
 
 
 def note_time(ownership: Ownership, time_ns: int) -> None:

@@ -180,7 +180,7 @@ def _stored_scales(
     assert table is not None
     names = [name for name, kind in model.columns if kind == "decimal"]
     told = sql.SQL(", ").join(
-        sql.SQL("max(scale(t.{0})), max(length(trunc(abs(t.{0}))::text))").format(
+        sql.SQL("max(scale(t.{0})), length(trunc(max(abs(t.{0})))::text)").format(
             sql.Identifier(name)
         )
         for name in names

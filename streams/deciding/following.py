@@ -19,6 +19,7 @@ from streams.memory import (
     ABSENT,
     NO_RECORD,
     EntityRef,
+    Made,
     PartitionMemory,
     PartitionWork,
     StreamHead,
@@ -100,7 +101,7 @@ class Follower:
                 break
             observed.append(one)
             if isinstance(one.outcome, Recorded):
-                self._fold(work, one.outcome, commands)
+                self._fold(work, one.outcome, one.made, commands)
             else:
                 self.voids += 1
         self.halt = halt
@@ -108,17 +109,27 @@ class Follower:
             self._write(work, commands)
         return Taken(observed, halt)
 
-    def _fold(self, work: PartitionWork, recorded: Recorded, commands: dict[bytes, int]) -> None:
+    def _fold(
+        self,
+        work: PartitionWork,
+        recorded: Recorded,
+        made: Made | None,
+        commands: dict[bytes, int],
+    ) -> None:
+        """Take a record in; what was made here of the same stream's records is not made again."""
         envelope = recorded.envelope
         key = envelope.stream
         if key is None:
             return
         work.heads[key] = StreamHead(envelope.seq, recorded.hash)
         if envelope.command_id:
-            ref = command_ref(self.place[0], key, envelope.command_id)
+            ref = made.ref if made else command_ref(self.place[0], key, envelope.command_id)
             commands.setdefault(ref, recorded.offset)
         # An event is one complete fact: no evolving asks for an instrument of the reference log.
-        for kind, entity_id, entity in self._evolve(StreamView(work, key, None), stamp(recorded)):
+        changes = (
+            made.changes if made else self._evolve(StreamView(work, key, None), stamp(recorded))
+        )
+        for kind, entity_id, entity in changes:
             work.changed[key, kind, entity_id] = entity
 
     def _write(self, work: PartitionWork, commands: dict[bytes, int]) -> None:

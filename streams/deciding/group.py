@@ -19,6 +19,7 @@ from aiokafka.admin.config_resource import (  # type: ignore[import-untyped]
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import (  # type: ignore[import-untyped]
     StickyPartitionAssignor,
 )
+from aiokafka.protocol.commit import OffsetFetchRequest  # type: ignore[import-untyped]
 
 from streams.kafka_topics import topic_name
 
@@ -27,6 +28,8 @@ WANTED_SESSION_MS: Final = 1000
 """An owner that is silent for so long is taken for dead."""
 _USUAL_LEAST_MS: Final = 6000
 _BEATS: Final = 5
+_AGAIN_S: Final = 0.05
+_NONE: Final = -1
 _SETTING: Final = "group.min.session.timeout.ms"
 
 Changed = Callable[[set[int]], Awaitable[None]]
@@ -49,10 +52,12 @@ class Group:
         assigned: Changed,
     ) -> None:
         self._topic = topic_name(namespace, "commands")
+        self._name = group_name(namespace)
         self._revoking, self._assigned = revoking, assigned
+        self._committing = asyncio.Lock()
         self._consumer = AIOKafkaConsumer(
             **options,
-            group_id=group_name(namespace),
+            group_id=self._name,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             session_timeout_ms=session_ms,
@@ -77,15 +82,33 @@ class Group:
         self._consumer._coordinator.check_errors()  # noqa: SLF001 - getmany, which asks it, reads
 
     async def committed(self, number: int) -> int | None:
-        """Return the offset that was committed last for a partition, None where none was."""
-        at: int | None = await self._consumer.committed(TopicPartition(self._topic, number))
-        return at
+        """Return the offset that was committed last for a partition, None where none was.
+
+        aiokafka's own question overlooks the error of a coordinator that is still loading the
+        group, and tells None: all commands there ever were would be decided anew.
+        """
+        asked = OffsetFetchRequest(self._name, [(self._topic, [number])])
+        coordinator = self._consumer._coordinator  # noqa: SLF001 - the connection it keeps
+        while True:
+            await coordinator.ensure_coordinator_known()
+            try:
+                return committed_offset(await coordinator._send_req(asked))  # noqa: SLF001
+            except errors.KafkaError as error:
+                if not error.retriable:
+                    raise
+                if isinstance(error, errors.NotCoordinatorForGroupError):
+                    coordinator.coordinator_dead()
+                await asyncio.sleep(_AGAIN_S)
 
     async def commit(self, offsets: Mapping[int, int]) -> bool:
         """Write down the offsets to go on from; tell whether the group still knows us.
 
         Only who is of the group's present generation can.
         """
+        async with self._committing:
+            return await self._commit(offsets)
+
+    async def _commit(self, offsets: Mapping[int, int]) -> bool:
         told = {TopicPartition(self._topic, number): at for number, at in offsets.items()}
         try:
             await self._consumer.commit(told)
@@ -95,11 +118,25 @@ class Group:
         return True
 
     async def confirms(self, number: int) -> bool:
-        """Ask the group whether a partition is still this member's."""
-        try:
-            return await self.commit({number: await self.committed(number) or 0})
-        except (errors.KafkaError, ValueError):
-            return False
+        """Ask the group whether a partition is still this member's.
+
+        It is asked by committing again what is committed. No other commit of ours may come between
+        the two: it would be taken back, and what it stands for would be decided anew.
+        """
+        async with self._committing:
+            try:
+                return await self._commit({number: await self.committed(number) or 0})
+            except (errors.KafkaError, ValueError):
+                return False
+
+
+def committed_offset(response: Any) -> int | None:
+    """Return the offset that the answer about one partition tells; raises its error."""
+    ((_, ((_, offset, _, of_partition),)),) = response.topics or [("", [(0, _NONE, "", 0)])]
+    for code in (response.error_code, of_partition):
+        if code:
+            raise errors.for_code(code)
+    return None if offset == _NONE else int(offset)
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]

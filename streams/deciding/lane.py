@@ -25,7 +25,7 @@ from streams.batch import Asked, Batch, Rules
 from streams.deciding.following import MEMORY_SIZE, Follower
 from streams.deciding.wire import LookUp, Route
 from streams.log import Draft, TopicPartition, command_ref
-from streams.memory import EntityRef, PartitionMemory, PartitionWork, StreamHead
+from streams.memory import EntityRef, Made, PartitionMemory, PartitionWork, StreamHead
 from streams.ownership import Observed, assign, claim, enlist, lose_track
 from streams.postgres_log import Tail
 
@@ -64,7 +64,6 @@ class Flight:
         self.work = work
         self.base = base
         self.drafts: list[Draft] = []
-        self.ids: list[str] = []
         self.landed = 0
         self.written_ns = 0
 
@@ -76,7 +75,7 @@ class Flight:
     @property
     def has_landed(self) -> bool:
         """Tell whether all its records were read back."""
-        return self.landed == len(self.ids)
+        return self.landed == len(self.drafts)
 
     @property
     def known_offsets(self) -> list[int]:
@@ -101,15 +100,9 @@ class Lane:
         self.in_flight: deque[Flight] = deque()
         self._reference = reference
         self._partitions = follower.ownership.partition.partitions
-        self._made: list[str] = []
-        self._rules = replace(rules, new_id=lambda: self._note_id(rules.new_id()))
-        self._new_id = rules.new_id
+        self._rules = rules
         self._memory_size = memory_size
         self._memory = PartitionMemory(0, memory_size)
-
-    def _note_id(self, made: str) -> str:
-        self._made.append(made)
-        return made
 
     # --- owning -----------------------------------------------------------------------------------
 
@@ -120,7 +113,7 @@ class Lane:
 
     def claim(self) -> Draft:
         """Return the record that claims the partition, for a follower at its head."""
-        return claim(self.follower.ownership, self._new_id(), self._rules.clock())
+        return claim(self.follower.ownership, self._rules.new_id(), self._rules.clock())
 
     def lose_track(self) -> None:
         """Give the term up; what was in flight waits again."""
@@ -164,7 +157,7 @@ class Lane:
         `first` has the records that answered commands before. What `decide` or `evolve` raises
         passes through, and changes nothing.
         """
-        self._made.clear()
+        made: list[Made] = []
         work = PartitionWork(self.place, self._memory, self)
         base = self.in_flight[-1].end if self.in_flight else self.follower.next_offset
         ownership = self.follower.ownership
@@ -172,7 +165,7 @@ class Lane:
         tails = {place: Tail(one.memory.next_offset, 0) for place, one in works.items()}
         works[self.place], tails[self.place] = work, Tail(base, ownership.recorded_ns)
         terms = {self.place: ownership.claim_term}
-        batch = Batch(self._rules, self._partitions, tails, terms, works, first)
+        batch = Batch(self._rules, self._partitions, tails, terms, works, first, made)
         flight = Flight(waiting, batch, work, base)
         asked = [
             Asked(one.asked, self.place, one.content_hash, one.ref)
@@ -181,8 +174,7 @@ class Lane:
         ]
         for row in batch.rows(asked):
             flight.drafts.append(Draft(row[6], bytes(row[7]), row[3], row[5]))
-        flight.ids = list(self._made)
-        enlist(ownership, flight.ids, batch.last_ns[self.place])
+        enlist(ownership, made, batch.last_ns[self.place])
         work.publish(flight.end)
         self.in_flight.append(flight)
         return flight

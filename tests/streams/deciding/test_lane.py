@@ -210,3 +210,31 @@ def test_rules_that_fail_change_nothing(desk: Desk) -> None:
     flight = desk.decide(cash("k"))
     desk.append(flight.drafts)
     assert told(desk.read()) == [("accepted", 3, False)]
+
+
+def test_an_owner_keeps_the_index_that_every_reader_makes_of_its_records(desk: Desk) -> None:
+    flights = [desk.decide(opening(), cash("k"), cash("k")), desk.decide(cash("l"), opening())]
+    desk.append([draft for flight in flights for draft in flight.drafts])
+    desk.read()
+    assert not desk.lane.follower.ownership.made
+    kept, desk.store = desk.store, DictStore()
+    reader = desk.make_lane("reader").follower
+    assert reader.take(desk.records).halt is None
+    assert list(desk.store.scan(b"")) == list(kept.scan(b""))
+
+
+@pytest.mark.parametrize("damage", ["value", "key"])
+def test_what_is_not_what_was_proposed_halts_its_owner_as_every_reader(
+    desk: Desk, damage: str
+) -> None:
+    (draft,) = desk.decide(opening()).drafts
+    if damage == "value":
+        desk.append([replace(draft, value=draft.value.replace(b'"USD"', b'"USD","new":1'))])
+    else:
+        desk.append([replace(draft, key="B")])
+    taken = desk.lane.follower.take(desk.records[-1:])
+    other = Follower(PLACE, "L", 1, DictStore(), decider.evolve, "other")
+    told = other.take(desk.records)
+    assert taken.halt is not None
+    assert told.halt is not None
+    assert (taken.halt.offset, taken.halt.reason) == (told.halt.offset, told.halt.reason)
