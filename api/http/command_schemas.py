@@ -68,7 +68,10 @@ def commands_schema(most: int) -> Schema:
         },
         "additionalProperties": False,
     }
-    return {"anyOf": [command, {"type": "array", "items": command, "maxItems": most}]}
+    # A list is answered item by item: one that is no command is refused, and the others are taken.
+    return {
+        "anyOf": [command, {"type": "array", "items": {"anyOf": [command, {}]}, "maxItems": most}]
+    }
 
 
 def data_schema(struct: type[msgspec.Struct]) -> Schema:
