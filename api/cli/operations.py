@@ -11,6 +11,7 @@ import msgspec
 import uuid_utils
 
 from api.events_json import event_json
+from api.http.audit import FOLDER, TrailCheck, verify_trail
 from api.wiring import Parts, running
 from domain.commands import Topic
 from domain.errors import InvalidValue
@@ -115,12 +116,22 @@ def _heads(heads: list[int]) -> list[dict[str, int]]:
 
 
 def run_verify(home: Path | None) -> int:
-    """Check the log and the read models; return 1 when anything differs."""
-    with running(load_settings(home)) as parts:
+    """Check the log, the read models and the audit trail; return 1 when anything differs."""
+    settings = load_settings(home)
+    with running(settings) as parts:
         parts.projector.catch_up()
         verdict = verify(parts.log, parts.models)
     _print_verdict(verdict)
-    return 0 if verdict.is_clean else 1
+    trail = verify_trail(settings.home / FOLDER)
+    _print_trail(trail)
+    return 0 if verdict.is_clean and trail.fault is None else 1
+
+
+def _print_trail(trail: TrailCheck) -> None:
+    if trail.fault is not None:
+        sys.stdout.write(f"{trail.fault}\n")
+    elif trail.lines:
+        sys.stdout.write(f"the audit trail holds: {trail.lines:,} lines of {trail.days:,} days\n")
 
 
 def _print_verdict(verdict: Verdict) -> None:

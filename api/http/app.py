@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from api.http import health, openapi, reading, trail, writes
+from api.http import access_trail, health, openapi, reading, trail, writes
 from api.http.edge import Edge
 from api.http.feed.routes import router as feed_router
 from api.http.operation import Call, Operation
@@ -38,6 +38,7 @@ def operations() -> list[Operation]:
     return [
         *reading.operations(),
         *trail.operations(),
+        *access_trail.operations(),
         *writes.operations(),
         *health.operations(),
     ]

@@ -1,8 +1,9 @@
 """The audit trail of access: who wrote, who read which account, who was turned away.
 
 JSON Lines in the home, one file a day (UTC), appended to and never rewritten; each line holds the
-digest of the line before it, so that one taken out is missed. What a write decided is in the log
-itself, under its actor; here stands that it was asked.
+digest of the line before it, a day's first that of the day before, so that a line or a day taken
+out is missed. What a write decided is in the log itself, under its actor; here stands that it was
+asked.
 """
 
 import fcntl
@@ -10,10 +11,12 @@ import hashlib
 import os
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+from msgspec import Struct
 
 FOLDER: Final = "audit"
 _NO_LINE: Final = "0" * 64
@@ -22,62 +25,119 @@ _encode = msgspec.json.Encoder().encode
 
 
 class AuditTrail:
-    """Appends records. Several processes on one home may: a lock orders them."""
+    """Appends records. Several processes on one home may: a lock on the folder orders them."""
 
     def __init__(self, home: Path) -> None:
-        self._folder = home / FOLDER
+        self.folder = home / FOLDER
         self._turn = threading.Lock()
+        self._lock: int | None = None
         self._day = ""
-        self._file: int | None = None
+        self._file = -1
 
     def record(self, **told: Any) -> None:
         """Append a record; returns once the operating system has it."""
-        now_ns = time.time_ns()
-        time_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now_ns // 10**9))
         with self._turn:
-            file = self._opened(time_text[:10])
-            fcntl.flock(file, fcntl.LOCK_EX)
+            lock = self._locked()
             try:
-                previous = _last_digest(file)
+                now_ns = time.time_ns()
+                time_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now_ns // 10**9))
+                file = self._opened(time_text[:10])
+                previous = _last_digest(file) or self._digest_before(self._day)
                 told = {"time": f"{time_text}.{now_ns % 10**9:09d}Z", **told, "previous": previous}
                 os.write(file, _encode(told) + b"\n")
             finally:
-                fcntl.flock(file, fcntl.LOCK_UN)
+                fcntl.flock(lock, fcntl.LOCK_UN)
 
     def close(self) -> None:
         """Close the file."""
         with self._turn:
-            if self._file is not None:
+            if self._lock is not None:
+                os.close(self._lock)
                 os.close(self._file)
-                self._file = None
+                self._lock, self._day = None, ""
+
+    def _locked(self) -> int:
+        if self._lock is None:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = os.open(self.folder, os.O_RDONLY)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        return self._lock
 
     def _opened(self, day: str) -> int:
-        if self._file is None or day != self._day:
-            if self._file is not None:
+        """Return the file of a day, the latest one where the clock went back behind it."""
+        if day > self._day:
+            if self._day:
                 os.close(self._file)
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            day = max([day, *(path.stem for path in days(self.folder)[-1:])])
             flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
-            self._file = os.open(self._folder / f"{day}.jsonl", flags, 0o600)
+            self._file = os.open(self.folder / f"{day}.jsonl", flags, 0o600)
             self._day = day
         return self._file
 
+    def _digest_before(self, day: str) -> str:
+        """Return the digest of the last line before a day, of zeros where there is none."""
+        for path in reversed([one for one in days(self.folder) if one.stem < day]):
+            with path.open("rb") as earlier:
+                digest = _last_digest(earlier.fileno())
+            if digest is not None:
+                return digest
+        return _NO_LINE
 
-def _last_digest(file: int) -> str:
-    """Return the SHA-256 of a file's last line, of zeros where it has none."""
+
+def _last_digest(file: int) -> str | None:
+    """Return the SHA-256 of a file's last line, None where it has none."""
     size = os.fstat(file).st_size
     if not size:
-        return _NO_LINE
+        return None
     tail = os.pread(file, _TAIL_BYTES, max(0, size - _TAIL_BYTES))
     line = tail.rstrip(b"\n").rpartition(b"\n")[2]
     return hashlib.sha256(line).hexdigest()
 
 
-def verify_trail(path: Path) -> int | None:
-    """Return the number of the first line whose predecessor was altered, None where all hold."""
-    previous = _NO_LINE
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if msgspec.json.decode(line)["previous"] != previous:
-                return number
-            previous = hashlib.sha256(line.rstrip(b"\n")).hexdigest()
-    return None
+def days(folder: Path) -> list[Path]:
+    """Return the files of a trail, the earliest first."""
+    return sorted(folder.glob("????-??-??.jsonl"))
+
+
+class TrailCheck(Struct, frozen=True):
+    """What a check of a trail went through, and the first line that is not as it must be."""
+
+    lines: int
+    days: int
+    fault: str | None
+
+
+def verify_trail(folder: Path) -> TrailCheck:
+    """Check that each line of a trail holds the digest of the line before it."""
+    lines, previous, files = 0, _NO_LINE, days(folder)
+    for path in files:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                told = _previous(line)
+                if told != previous:
+                    what = "no line of a trail" if told is None else "the line before it is another"
+                    return TrailCheck(lines, len(files), f"{FOLDER}/{path.name}:{number}: {what}")
+                previous = hashlib.sha256(line.rstrip(b"\n")).hexdigest()
+                lines += 1
+    return TrailCheck(lines, len(files), None)
+
+
+def _previous(line: bytes) -> str | None:
+    try:
+        told = msgspec.json.decode(line)
+        return str(told["previous"])
+    except (msgspec.DecodeError, TypeError, KeyError):
+        return None
+
+
+def read_lines(folder: Path, day: str, offset: int) -> Iterator[tuple[str, int, bytes]]:
+    """Yield lines from an offset in bytes of a day on, each with its day and where it ends."""
+    for path in days(folder):
+        if path.stem < day:
+            continue
+        begin = offset if path.stem == day else 0
+        with path.open("rb") as file:
+            file.seek(begin)
+            for line in file:
+                begin += len(line)
+                yield path.stem, begin, line.rstrip(b"\n")

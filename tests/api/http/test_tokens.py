@@ -16,7 +16,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from api.cli.serve import Wanted, claims_of
-from api.http.audit import verify_trail
+from api.http.audit import AuditTrail, TrailCheck, days, verify_trail
 from api.http.keys import FILE, FOLDER, KeyRing, signing_key
 from api.http.security import Gate
 from infra.errors import SettingsError
@@ -313,9 +313,58 @@ def test_access_is_recorded_in_a_chain(new_database: Callable[[], str], tmp_path
     ]
     assert lines[0]["accounts"] == ["A1"]
     assert lines[1]["path"] == {"account": "A1"}
-    assert verify_trail(path) is None
+    assert verify_trail(path.parent) == TrailCheck(lines=4, days=1, fault=None)
     path.write_text(text.replace("A1", "A2", 1))
-    assert verify_trail(path) == 2
+    assert verify_trail(path.parent).fault == f"audit/{path.name}:2: the line before it is another"
+
+
+def test_a_day_of_the_trail_taken_out_is_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    day_ns = 86_400 * 10**9
+    for number in (0, 1, 2, 0):
+        trail = AuditTrail(tmp_path)
+        monkeypatch.setattr(time, "time_ns", lambda now_ns=number * day_ns: now_ns)
+        trail.record(subject="ann", status=200)
+        trail.record(subject="bob", status=200)
+        trail.close()
+    files = days(trail.folder)
+    assert [one.name for one in files] == [f"1970-01-0{n}.jsonl" for n in (1, 2, 3)]
+    # A clock that goes back writes on in the last file: the chain has one order.
+    assert [len(one.read_bytes().splitlines()) for one in files] == [2, 2, 4]
+    assert verify_trail(trail.folder) == TrailCheck(lines=8, days=3, fault=None)
+    files[2].write_bytes(files[2].read_bytes() + b'{"half')
+    assert verify_trail(trail.folder).fault == "audit/1970-01-03.jsonl:5: no line of a trail"
+    files[1].unlink()
+    fault = verify_trail(trail.folder).fault
+    assert fault == "audit/1970-01-03.jsonl:1: the line before it is another"
+
+
+def test_compliance_reads_who_asked(new_database: Callable[[], str], tmp_path: Path) -> None:
+    signing_key(tmp_path)
+    with served(tmp_path, new_database()) as server:
+        feeder = server.token("service", subject="feeder", accounts=["A1", "B1"])
+        with server.client(feeder) as client:
+            for account in ("A1", "B1"):
+                client.post("/v1/cash", json=cash(account, "C1"))
+                client.get(f"/v1/accounts/{account}/cash")
+        with server.client(server.token("compliance", subject="eve")) as client:
+            first = client.get("/v1/audit", params={"limit": 3}).json()
+            rest = client.get("/v1/audit", params={"cursor": first["next"]}).json()
+            later = client.get("/v1/audit", params={"from": "2200-01-01"}).json()
+            earlier = client.get("/v1/audit", params={"to": "2000-01-01T00:00:00Z"}).json()
+            wrong = client.get("/v1/audit", params={"from": "soon"})
+        with server.client(server.token("compliance", accounts=["B1"])) as client:
+            few = client.get("/v1/audit").json()["data"]
+    seen = [(one["subject"], one["operation"]) for one in first["data"] + rest["data"]]
+    assert seen == [
+        *[("feeder", "moveCash"), ("feeder", "read_account_cash")] * 2,
+        ("eve", "read_audit"),
+    ]
+    assert rest["next"] is None
+    assert later["data"] == earlier["data"] == []
+    assert wrong.status_code == 422
+    assert [one["path"] or one["accounts"] for one in few] == [["B1"], {"account": "B1"}]
 
 
 def test_other_addresses_need_keys(tmp_path: Path) -> None:

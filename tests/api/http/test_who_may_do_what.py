@@ -17,6 +17,7 @@ READERS = {"trader", "quant", "compliance", "service", "admin"}
 BOOKERS = {"service", "admin"}
 MAY: dict[str, set[str]] = {
     **{operation.name: READERS for operation in operations() if operation.name.startswith("read_")},
+    "read_audit": {"compliance", "admin"},
     "submit": {"trader", "service", "admin"},
     "openAccount": BOOKERS,
     "placeOrder": BOOKERS | {"trader"},
