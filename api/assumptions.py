@@ -10,7 +10,8 @@ from psycopg import sql
 
 from api.wiring import Parts
 from domain.commands import AmendDealTerms, RecordDeal, Request
-from domain.deals import TERMS_ASSUMED, terms_of
+from domain.deal_amounts import terms_of
+from domain.deals import TERMS_ASSUMED
 from domain.entities import Instrument
 from domain.times import from_ns
 from projections.positions.tables import DEALS, DealRow

@@ -78,8 +78,10 @@ def fact_from_object(told: dict[str, Any], line: int = 0) -> Fact:
             key=_text(told, key_name),
             event_time=Instant(_text(told, "event_time")),
             command=_command(struct, data),
-            actor=told.get("actor") or "local",
-            correlation_id=told.get("correlation_id"),
+            actor=_text(told, "actor") if told.get("actor") else "local",
+            correlation_id=(
+                None if told.get("correlation_id") is None else _text(told, "correlation_id")
+            ),
         )
     )
     return Fact(line, request, _opens(request.command), _defines(request.command))

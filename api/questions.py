@@ -4,7 +4,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from functools import cache
 from typing import Any, Final
 
 from msgspec import Struct
@@ -12,12 +11,12 @@ from psycopg import sql
 
 from api import views
 from api.front import finish_transfers
-from api.views import Shown, View, show
+from api.marks import NO_END, POSITION_COLUMNS, marked_position, marks
+from api.views import Shown, View
 from api.wiring import Parts
 from domain import money
 from domain.errors import InvalidValue
 from domain.times import Day, Instant, end_of_day, is_day, parse_day, parse_instant
-from infra.postgres import Connection
 from projections.cash.tables import CASH_LEGS
 from projections.instruments.fold import PORTFOLIOS
 from projections.positions.as_of import PastPosition, positions_of, summed_positions
@@ -42,10 +41,10 @@ from streams.positions import (
     parse_vector,
 )
 
-_MARKS: Final = ("close", "last", "mid")
-NO_END: Final = 2**63 - 1
-"""The offset at which what is known ends where all of it is."""
-_ANY_PRICE: Final = sql.SQL("")
+_DATE_OR_INSTANT: Final = (
+    "a date such as 2024-01-02, or a time with a zone such as 2024-01-02T14:30:00Z,"
+    " in the years 1678 to 2261"
+)
 
 
 class Question(Struct, frozen=True):
@@ -90,55 +89,7 @@ class Asker:
         self.known_at: KnownAt | None = known_at
         self.accounts_asked: list[str] | None = self._accounts_asked()
 
-    # --- the read models -----------------------------------------------------------------------
-
-    def accounts(self) -> Shown:
-        """Return the accounts and their settings."""
-        return show(views.ACCOUNTS_VIEW, self.events_rows(views.ACCOUNTS_VIEW))
-
-    def orders(self) -> Shown:
-        """Return the orders."""
-        return show(views.ORDERS_VIEW, self.events_rows(views.ORDERS_VIEW))
-
-    def deals(self) -> Shown:
-        """Return the deals, one row for each chain of corrections."""
-        return show(views.DEALS_VIEW, self.dated_rows(views.DEALS_VIEW))
-
-    def cash(self) -> Shown:
-        """Return the movements of cash that are no deals."""
-        return show(views.CASH_VIEW, self.dated_rows(views.CASH_VIEW))
-
-    def movements(self) -> Shown:
-        """Return the legs of movements of units."""
-        return show(views.MOVEMENTS_VIEW, self.dated_rows(views.MOVEMENTS_VIEW))
-
-    def instruments(self) -> Shown:
-        """Return the instruments as defined last."""
-        return show(views.INSTRUMENTS_VIEW, self.instrument_rows())
-
-    def prices(self) -> Shown:
-        """Return the prices, revisions in the order they came."""
-        return show(views.PRICES_VIEW, self.price_rows())
-
-    def balances(self) -> Shown:
-        """Return cash by account and currency: `balance` by trade date, `settled` beside it."""
-        return show_balances(self.balance_rows())
-
-    def lots(self) -> Shown:
-        """Return the lots that positions are made of, closed ones too unless only open ones."""
-        return show(views.LOTS_VIEW, self.lot_rows())
-
-    def positions(self) -> Shown:
-        """Return positions with the mark of the time asked for, and what it makes of them."""
-        return self.show_positions(self.position_rows())
-
-    def show_positions(self, rows: Sequence[Any]) -> Shown:
-        """Return rows of positions as they are shown, with their marks."""
-        found = self._marks({row.instrument for row in rows})
-        shown = [marked_position(row, found.get(row.instrument)) for row in rows]
-        return Shown(POSITION_COLUMNS, shown)
-
-    # --- their rows, in the order of their key -------------------------------------------------
+    # --- rows of read models, in the order of their key ----------------------------------------
 
     def events_rows(self, view: View) -> list[Any]:
         """Return rows that have no single business date: as of then, they are folded again."""
@@ -178,6 +129,12 @@ class Asker:
         """Return rows of positions."""
         positions = self._of_instrument(self._positions())
         return [row for row in positions if row.quantity or not self._question.open_only]
+
+    def show_positions(self, rows: Sequence[Any]) -> Shown:
+        """Return rows of positions as they are shown, with their marks."""
+        found = self._marks({row.instrument for row in rows})
+        shown = [marked_position(row, found.get(row.instrument)) for row in rows]
+        return Shown(POSITION_COLUMNS, shown)
 
     def _today(self) -> str:
         """Return the date that settles cash; for a vector it is the same whenever it is asked."""
@@ -309,53 +266,12 @@ class Asker:
         """Return the price that marks each instrument: the latest close, last or mid by then."""
         if not instruments:
             return {}
-        condition, values = self._price_condition()
         names = sorted(instruments)
         if self.known_at is None:
             ends = [NO_END] * len(names)
         else:
             ends = self._parts.past.ends_of("prices", names, self.known_at)
-        return marks(self._parts.models.connection, names, ends, condition, values)
-
-    def _price_condition(self) -> tuple[sql.SQL, list[Any]]:
-        as_of = self._question.as_of
-        if as_of.ns is not None:
-            return sql.SQL(" AND t.event_time_ns <= %s"), [as_of.ns]
-        if as_of.day is not None:
-            date = "to_char(to_timestamp(t.event_time_ns / 1000000000), 'YYYY-MM-DD')"
-            return sql.SQL(f" AND coalesce(t.price_date, {date}) <= %s"), [as_of.day]
-        return sql.SQL(""), []
-
-
-def marks(
-    connection: Connection,
-    instruments: list[str],
-    ends: list[int],
-    condition: sql.Composable = _ANY_PRICE,
-    values: Sequence[Any] = (),
-) -> dict[str, PriceRow]:
-    """Return the price that marks each instrument: its latest close, last or mid.
-
-    `ends` are the offsets at which what is known of each one's prices ends.
-    """
-    query = _marks_query(condition.as_bytes(None))
-    rows = connection.execute(query, (instruments, ends, list(_MARKS), *values)).fetchall()
-    return {row[0]: PriceRow(*row) for row in rows}
-
-
-@cache
-def _marks_query(condition: bytes) -> bytes:
-    query = sql.SQL(
-        "SELECT price.* FROM unnest(%s::text[], %s::bigint[]) AS asked (instrument, known_end)"
-        " CROSS JOIN LATERAL (SELECT {columns} FROM prices AS t"
-        " WHERE t.instrument = asked.instrument AND t.changed_offset < asked.known_end"
-        " AND t.kind = ANY(%s){condition}"
-        " ORDER BY t.event_time_ns DESC, t.seq DESC LIMIT 1) AS price"
-    ).format(
-        columns=sql.SQL(", ").join(sql.Identifier("t", name) for name in PRICES.columns),
-        condition=sql.SQL(condition.decode()),
-    )
-    return query.as_bytes(None)
+        return marks(self._parts.models.connection, names, ends, self._question.as_of)
 
 
 def _happened(rows: list[Any], as_of: AsOf, date_column: str) -> list[Any]:
@@ -371,67 +287,8 @@ def _business_date(row: Any, date_column: str) -> str:
     return told or views.time_text(row.event_time_ns)[:10]
 
 
-POSITION_COLUMNS: Final[tuple[tuple[str, views.Kind], ...]] = (
-    ("account", "text"),
-    ("instrument", "text"),
-    ("currency", "text"),
-    ("quantity", "decimal"),
-    ("cost_basis", "decimal"),
-    ("average_cost", "decimal"),
-    ("realised_pnl", "decimal"),
-    ("fees", "decimal"),
-    ("mark", "decimal"),
-    ("market_value", "decimal"),
-    ("unrealised_pnl", "decimal"),
-    ("mark_time", "time"),
-    ("flags", "json"),
-)
-
-
-BALANCE_COLUMNS: Final[tuple[tuple[str, views.Kind], ...]] = (
-    ("account", "text"),
-    ("currency", "text"),
-    ("balance", "decimal"),
-    ("settled", "decimal"),
-)
-
-
-def show_balances(rows: Sequence[Any]) -> Shown:
-    """Return rows of balances as they are shown."""
-    return Shown(
-        BALANCE_COLUMNS, [(row.account, row.currency, row.balance, row.settled) for row in rows]
-    )
-
-
 def _position_key(row: PositionRow | PastPosition) -> tuple[str, str, str]:
     return row.account, row.instrument, row.currency
-
-
-def marked_position(row: PositionRow | PastPosition, price: PriceRow | None) -> tuple[Any, ...]:
-    """Return a position as POSITION_COLUMNS show it, with its mark and what that makes of it."""
-    mark, value, unrealised, time = None, None, None, None
-    if price is not None and price.currency == row.currency:
-        in_currency = price.unit != 1
-        mark = money.multiply(price.price, price.unit) if in_currency else price.price
-        unit = money.ZERO + 1 if in_currency else row.price_unit
-        value = money.multiply(row.quantity, mark, row.multiplier, unit)
-        unrealised = money.EXACT.subtract(value, row.cost_basis)
-        time = views.time_text(price.event_time_ns)
-    return (
-        row.account,
-        row.instrument,
-        row.currency,
-        row.quantity,
-        row.cost_basis,
-        row.average_cost,
-        row.realised_pnl,
-        row.fees,
-        mark,
-        value,
-        unrealised,
-        time,
-        row.flags,
-    )
 
 
 def as_of_from(text: str | None) -> AsOf:
@@ -440,7 +297,10 @@ def as_of_from(text: str | None) -> AsOf:
         return NOW
     if is_day(text):
         return AsOf(day=Day(parse_day(text, "as_of")))
-    return AsOf(instant=parse_instant(text, "as_of"))
+    try:
+        return AsOf(instant=parse_instant(text, "as_of"))
+    except InvalidValue:
+        raise InvalidValue("as_of", text, _DATE_OR_INSTANT) from None
 
 
 def known_at_from(text: str | None) -> KnownAt | Instant | None:
@@ -452,9 +312,13 @@ def known_at_from(text: str | None) -> KnownAt | Instant | None:
         return None
     if is_day(text):
         return end_of_day(parse_day(text, "known_at"), "UTC")
-    if "T" in text or "t" in text:
+    if "T" not in text.upper():
+        return parse_vector(text)
+    try:
         return parse_instant(text, "known_at")
-    return parse_vector(text)
+    except InvalidValue:
+        expected = f"{_DATE_OR_INSTANT}, or positions such as 0:12,3:55"
+        raise InvalidValue("known_at", text, expected) from None
 
 
 def method_from(text: str | None) -> Method | None:

@@ -6,8 +6,9 @@ from typing import Any, Final
 from msgspec import Struct
 
 from api import views
-from api.questions import BALANCE_COLUMNS, POSITION_COLUMNS, Asker, show_balances
-from api.views import Kind, Shown, View, show
+from api.marks import POSITION_COLUMNS
+from api.questions import Asker
+from api.views import BALANCE_COLUMNS, Kind, Shown, View, show, show_balances
 from projections.positions.tables import POSITIONS
 from projections.rows import Table
 

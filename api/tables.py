@@ -6,7 +6,7 @@ table of any length takes bounded memory.
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final, Literal
 
@@ -19,6 +19,8 @@ Columns = Sequence[tuple[str, str]]
 """Names and kinds (`api.views.Kind`)."""
 Scales = Mapping[str, int | None]
 """By decimal column, the least scale that holds all its rows; None where no scale does."""
+Extents = Mapping[str, tuple[int, int]]
+"""By decimal column, the most digits after the point and before it."""
 
 
 def plain(value: Any) -> Any:
@@ -29,6 +31,18 @@ def plain(value: Any) -> Any:
 def json_row(names: Sequence[str], row: Sequence[Any]) -> bytes:
     """Return a row as a JSON object."""
     return _encode(dict(zip(names, map(plain, row), strict=True)))
+
+
+def json_rows(columns: Columns, rows: Iterable[Sequence[Any]]) -> Iterator[bytes]:
+    """Yield rows as JSON objects; decimals are only where the columns say so."""
+    names = [name for name, _ in columns]
+    decimals = [index for index, (_, kind) in enumerate(columns) if kind == "decimal"]
+    for row in rows:
+        values = list(row)
+        for index in decimals:
+            if (value := values[index]) is not None:
+                values[index] = to_plain(value)
+        yield _encode(dict(zip(names, values, strict=True)))
 
 
 def cell(value: Any) -> Any:
@@ -59,6 +73,14 @@ def scales_of(columns: Columns, rows: Sequence[Sequence[Any]]) -> Scales:
         name: decimal_scale(row[index] for row in rows)
         for index, (name, kind) in enumerate(columns)
         if kind == "decimal"
+    }
+
+
+def scales_within(extents: Extents) -> Scales:
+    """Return the scale of each decimal column, of which the digits are known."""
+    return {
+        name: scale if scale + whole <= MAX_DIGITS else None
+        for name, (scale, whole) in extents.items()
     }
 
 
@@ -114,6 +136,29 @@ def _time_ns(text: str | None) -> int | None:
     return None if text is None else to_ns(parse_instant(text, "time"))
 
 
+def copied_table(schema: Any, lines: bytes) -> Any:
+    """Return rows that Postgres copied as CSV, times as nanoseconds and JSON as text."""
+    import pyarrow as pa
+    import pyarrow.csv as pc
+
+    types = {
+        field.name: pa.int64() if pa.types.is_timestamp(field.type) else field.type
+        for field in schema
+    }
+    table = pc.read_csv(
+        pa.BufferReader(lines),
+        pc.ReadOptions(column_names=schema.names, block_size=len(lines) + 1),
+        pc.ParseOptions(newlines_in_values=True),
+        pc.ConvertOptions(
+            column_types=types,
+            null_values=[""],
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=False,
+        ),
+    )
+    return table.cast(schema)
+
+
 class CsvPieces:
     """A table as CSV, piece by piece."""
 
@@ -162,30 +207,11 @@ class ArrowPieces:
 
     def rows(self, rows: Sequence[Sequence[Any]]) -> bytes:
         """Return rows."""
-        self._writer.write_batch(arrow_batch(self._columns, self._schema, rows))
-        return self._sink.taken()
+        return self.table(arrow_batch(self._columns, self._schema, rows))
 
-    def copied(self, lines: bytes) -> bytes:
-        """Return rows that Postgres copied as CSV, times as nanoseconds and JSON as text."""
-        import pyarrow as pa
-        import pyarrow.csv as pc
-
-        types = {
-            field.name: pa.int64() if pa.types.is_timestamp(field.type) else field.type
-            for field in self._schema
-        }
-        table = pc.read_csv(
-            pa.BufferReader(lines),
-            pc.ReadOptions(column_names=self._schema.names, block_size=len(lines) + 1),
-            pc.ParseOptions(newlines_in_values=True),
-            pc.ConvertOptions(
-                column_types=types,
-                null_values=[""],
-                strings_can_be_null=True,
-                quoted_strings_can_be_null=False,
-            ),
-        )
-        self._writer.write_table(table.cast(self._schema))
+    def table(self, rows: Any) -> bytes:
+        """Return rows that are a table or a record batch."""
+        self._writer.write(rows)
         return self._sink.taken()
 
     def last(self) -> bytes:

@@ -1,7 +1,6 @@
 """What the read models show: for each, its columns by name and how a stored row fills them."""
 
 from collections.abc import Callable, Sequence
-from decimal import Decimal
 from typing import Any, Final, Literal
 
 from msgspec import Struct
@@ -231,4 +230,16 @@ PRICES_VIEW: Final = View(
 BUSINESS_DATES: Final = {"deals": "trade_date", "cash": "booked_date", "movements": "trade_date"}
 """By table, the column of the business date that a date asked for is compared with."""
 
-ZERO: Final = Decimal(0)
+BALANCE_COLUMNS: Final[tuple[tuple[str, Kind], ...]] = (
+    ("account", "text"),
+    ("currency", "text"),
+    ("balance", "decimal"),
+    ("settled", "decimal"),
+)
+
+
+def show_balances(rows: Sequence[Any]) -> Shown:
+    """Return rows of balances as they are shown."""
+    return Shown(
+        BALANCE_COLUMNS, [(row.account, row.currency, row.balance, row.settled) for row in rows]
+    )

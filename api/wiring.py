@@ -154,11 +154,12 @@ class Parts:
             yield kafka_book
 
     def close(self) -> None:
-        """Close what was opened."""
-        for name in ("ledger", "models", "copy", "vault", "streams", "log"):
-            part = self.__dict__.get(name)
-            if part is not None:
-                part.close()
+        """Close what was opened, all of it whatever becomes of any."""
+        with contextlib.ExitStack() as stack:
+            for name in ("log", "streams", "vault", "copy", "models", "ledger"):
+                part = self.__dict__.get(name)
+                if part is not None:
+                    stack.callback(part.close)
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ NAMES: Final = (
     "pandas_frame",
     "kafka_commands",
     "kafka_catch_up",
+    "live_rows",
 )
 
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 from psycopg import sql
 
 from api.questions import Asker, Question, as_of_from
+from api.read_models import READ_MODELS
 from api.wiring import Parts
 from benchmarks.books import imported_book
 from benchmarks.rows import Row
@@ -58,7 +59,7 @@ def main(*, full: bool = False) -> list[Row]:
 def _asked_ms(parts: Parts, account: str, draw: random.Random) -> float:
     question = Question(account=account, as_of=as_of_from(_some_time(draw)))
     start = time.perf_counter()
-    shown = Asker(parts, question).positions()
+    shown = READ_MODELS["positions"].ask(Asker(parts, question))
     taken = time.perf_counter() - start
     assert shown.rows, account
     return taken * 1e3
@@ -70,7 +71,8 @@ def _folded_ms(parts: Parts, account: str, draw: random.Random) -> float:
     start = time.perf_counter()
     rows = parts.past.rows(POSITIONS, [account], as_of=as_of, refold=True)
     taken = time.perf_counter() - start
-    asked = Asker(parts, Question(account=account, as_of=as_of)).positions().rows
+    question = Question(account=account, as_of=as_of)
+    asked = READ_MODELS["positions"].ask(Asker(parts, question)).rows
     assert [row[:4] for row in asked] == [_key_and_quantity(row) for row in rows]
     return taken * 1e3
 

@@ -1,36 +1,28 @@
-"""From a log in Kafka into read models in Postgres: catching up, and live.
+"""Catching up: from a log in Kafka into read models in Postgres.
 
 Catching up is what a worker's thread does with history. Beside it stands the plain way to do it
 with Faust: an agent that takes 1,000 events at a time, upserts each deal and its position and
 commits. It keeps no lots, no realised P&L and does not validate the chain, so it has less to do,
-and it loses events when Postgres fails. Live is `daybook worker` as a process, told by NOTIFY when
-the rows of an event are committed.
+and it loses events when Postgres fails. Live: `benchmarks.live_rows`.
 """
 
 import asyncio
-import contextlib
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, Final
 
 import psycopg
-from msgspec import Struct
 from prometheus_client import CollectorRegistry
 
-from api.wiring import Parts, running
+from api.wiring import running
 from benchmarks.books import fresh_home, import_deals, write_deals
 from benchmarks.catch_up import _PLAIN_SQL
+from benchmarks.kafka_servers import Servers, native_servers
 from benchmarks.rows import Row, skipped
 from domain.events import DealRecorded
 from infra import postgres
-from infra.servers.native import look_at_servers, start_servers, stop_servers
 from infra.servers.server import ProgramsMissing
 from projections.positions.fold import PROJECTION as POSITIONS
 from projections.registry import PROJECTIONS
@@ -39,7 +31,6 @@ from schemas.codec import decode
 from schemas.envelope import Record
 from streams.kafka_log import KafkaLog
 from streams.log import TOPICS, Draft
-from streams.news import decode as decode_news
 from streams.read_models import ReadModels
 from streams.working.consuming import quieten_libraries
 from streams.working.keeping import Keeper
@@ -47,46 +38,17 @@ from streams.working.metrics import WorkerMetrics
 
 DEALS: Final = {False: 30_000, True: 100_000}
 PLAIN_EVENTS: Final = 10_000
-LIVE_PER_S: Final = 2_000
-LIVE_S: Final = {False: 5, True: 20}
-WARM_UP_S: Final = 3
 _APPENDED: Final = 2_000
-_TICK_S: Final = 0.02
-_LIVE_ACCOUNTS: Final = 4
-_PATIENCE_S: Final = 60
-
-
-class Servers(Struct, frozen=True):
-    """Servers of this run: the brokers as HOST:PORT, and the URL of Postgres."""
-
-    hosts: str
-    store_url: str
 
 
 def main(*, full: bool = False) -> list[Row]:
-    """Measure catching up several times (medians), and one live run."""
+    """Measure several times and give the medians."""
     try:
-        with _servers() as servers:
-            return [*_catch_up_rows(servers, DEALS[full]), *_live_rows(servers, LIVE_S[full])]
+        with native_servers() as servers:
+            return _catch_up_rows(servers, DEALS[full])
     except ProgramsMissing as missing:
         skipped("a log in Kafka", str(missing))
         return []
-
-
-@contextlib.contextmanager
-def _servers() -> Iterator[Servers]:
-    with tempfile.TemporaryDirectory(prefix="daybook-bench-") as folder:
-        home = Path(folder)
-        try:
-            start_servers(home, parts=["kafka", "postgres"], say=lambda _: None)
-            urls = look_at_servers(home).urls
-            hosts = urls["DAYBOOK_LOG_URL"].removeprefix("kafka://").partition("/")[0]
-            yield Servers(hosts, urls["DAYBOOK_STORE_URL"])
-        finally:
-            stop_servers(home, say=lambda _: None)
-
-
-# --- catching up ---------------------------------------------------------------------------------
 
 
 def _catch_up_rows(servers: Servers, deals: int) -> list[Row]:
@@ -228,123 +190,3 @@ async def _upsert(connection: psycopg.AsyncConnection[Any], value: bytes) -> Non
         " quantity = p.quantity + excluded.quantity, cost = p.cost + excluded.cost",
         (account, event.instrument, event.currency, sign * event.quantity, sign * event.cost),
     )
-
-
-# --- live ----------------------------------------------------------------------------------------
-
-
-def _live_rows(servers: Servers, seconds: int) -> list[Row]:
-    deals = LIVE_PER_S * (seconds + WARM_UP_S)
-    with _live_parts(deals) as parts:
-        log = KafkaLog.open(servers.hosts, "live", clock=lambda: 1)
-        with _worker_process(servers, log):
-            latencies = _Live(servers, log, parts).measure()
-        log.close()
-    kept = sorted(latencies[WARM_UP_S * LIVE_PER_S :])
-    what = f"event to committed row at {LIVE_PER_S:,} a second"
-    quantiles = statistics.quantiles(kept, n=100)
-    return [
-        Row(
-            what=f"{what}, p50",
-            unit="ms",
-            ours=quantiles[49],
-            note=f"{_LIVE_ACCOUNTS} accounts, appended every {1000 * _TICK_S:.0f} ms",
-        ),
-        Row(what=f"{what}, p99", unit="ms", ours=quantiles[98], target=50),
-    ]
-
-
-@contextlib.contextmanager
-def _live_parts(deals: int) -> Iterator[Parts]:
-    with fresh_home() as home, running(home.settings) as parts:
-        path = home.folder / "deals.csv"
-        write_deals(path, deals, _LIVE_ACCOUNTS)
-        import_deals(parts, path, deals)
-        yield parts
-
-
-@contextlib.contextmanager
-def _worker_process(servers: Servers, log: KafkaLog) -> Iterator[None]:
-    """Run `daybook worker` until the end of the block; it has projected what was there."""
-    environ = {
-        "DAYBOOK_LOG_URL": f"kafka://{log.place.hosts}/{log.place.namespace}",
-        "DAYBOOK_STORE_URL": servers.store_url,
-    }
-    command = [sys.executable, "-m", "api.cli.main", "worker"]
-    with subprocess.Popen(command, env={**os.environ, **environ}, stderr=subprocess.DEVNULL) as one:
-        try:
-            models = ReadModels(servers.store_url, log.place.schema, log.log_id, PROJECTIONS)
-            deadline = time.monotonic() + _PATIENCE_S
-            while len(models.checkpoints()) < len(PROJECTIONS) * log.partitions:
-                if time.monotonic() > deadline or one.poll() is not None:
-                    raise RuntimeError("the worker does not get going")
-                time.sleep(0.1)
-            models.close()
-            yield
-        finally:
-            one.terminate()
-
-
-class _Live:
-    """Appends a history at a steady rate, and hears when each of its events is committed."""
-
-    def __init__(self, servers: Servers, log: KafkaLog, parts: Parts) -> None:
-        self._source = log
-        self._connection = postgres.connect(servers.store_url)
-        self._connection.execute(f'LISTEN "{log.place.schema}"'.encode())
-        self._told: list[tuple[int, Draft]] = _by_time(parts)
-        self._appended: dict[int, list[float]] = {n: [] for n in range(log.partitions)}
-        self._latencies_ms: dict[tuple[int, int], float] = {}
-
-    def measure(self) -> list[float]:
-        """Return the latency of each event in ms, in the order in which they were appended."""
-        listening = threading.Thread(target=self._listen)
-        listening.start()
-        begin = time.perf_counter()
-        a_tick = round(LIVE_PER_S * _TICK_S)
-        order: list[tuple[int, int]] = []
-        for number, start in enumerate(range(0, len(self._told), a_tick)):
-            time.sleep(max(0.0, begin + number * _TICK_S - time.perf_counter()))
-            order += self._append(self._told[start : start + a_tick])
-        listening.join()
-        if len(self._latencies_ms) < len(self._told):
-            raise RuntimeError(f"not all events were committed within {_PATIENCE_S} s")
-        return [self._latencies_ms[place] for place in order]
-
-    def _append(self, some: list[tuple[int, Draft]]) -> list[tuple[int, int]]:
-        by_partition: dict[int, list[Draft]] = {}
-        for partition, draft in some:
-            by_partition.setdefault(partition, []).append(draft)
-        places = []
-        for partition, drafts in by_partition.items():
-            appended = self._appended[partition]
-            for _ in drafts:
-                appended.append(time.perf_counter())
-                places.append((partition, len(appended)))
-            self._source.submit("events", partition, drafts)
-        return places
-
-    def _listen(self) -> None:
-        """Note when events were committed, until all are; each partition begins at offset 1."""
-        heard = dict.fromkeys(self._appended, 1)
-        for notice in self._connection.notifies(timeout=_PATIENCE_S):
-            now = time.perf_counter()
-            news = decode_news(notice.payload)
-            if news.topic != "events":
-                continue
-            for offset in range(heard[news.partition], news.next_offset):
-                began = self._appended[news.partition][offset - 1]
-                self._latencies_ms[news.partition, offset] = 1000 * (now - began)
-            heard[news.partition] = max(heard[news.partition], news.next_offset)
-            if len(self._latencies_ms) == len(self._told):
-                return
-
-
-def _by_time(parts: Parts) -> list[tuple[int, Draft]]:
-    """Return a history's events with their partitions, by the time they were recorded."""
-    told = [
-        (decode(record).envelope.recorded_time, partition, Draft(record.key, record.value))
-        for partition, head in enumerate(parts.log.heads("events"))
-        for record in parts.log.read("events", partition, 1, head)
-    ]
-    return [(partition, draft) for _, partition, draft in sorted(told, key=lambda one: one[:2])]

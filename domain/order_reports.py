@@ -5,7 +5,6 @@ note on the order for a person to look at. The scenarios are those of FIX 4.4's 
 """
 
 from collections.abc import Iterable
-from decimal import Decimal
 from typing import Any, Final, Literal, assert_never
 
 from msgspec.structs import replace
@@ -14,8 +13,6 @@ from domain import money
 from domain.decisions import Stamped
 from domain.entities import Order, OrderRequest
 from domain.events import (
-    DealCorrected,
-    DealFields,
     OrderAccepted,
     OrderAcceptedForBidding,
     OrderCalculated,
@@ -35,13 +32,7 @@ from domain.events import (
     OrderSuspended,
     OrderTold,
 )
-from domain.order_states import (
-    OVER_FILL,
-    is_good_till,
-    leaves_quantity,
-    order_told_flags,
-    settle,
-)
+from domain.order_states import Applied, event_flags, leaves_quantity, settle
 from domain.times import Instant
 
 Report = (
@@ -62,8 +53,6 @@ Report = (
     | OrderRestated
     | OrderAcceptedForBidding
 )
-OrderEvent = OrderPlaced | Report
-Applied = tuple[Order, tuple[str, ...]]
 
 ASSUMED: Final = "assumed"
 """Flag of an event whose asker assumed what it says, because nobody had told it."""
@@ -73,9 +62,6 @@ OVER_CANCEL: Final = "over_cancel"
 """Flag of a partial cancel of more than the order left."""
 DUPLICATE_ORDER: Final = "duplicate_order"
 """Flag of an order whose repetition under the same ClOrdID was rejected: it goes on itself."""
-FILL_DIFFERS: Final = "fill_differs"
-"""Flag of a fill of another instrument or side than its order's."""
-
 _OF_REPORTS: Final = frozenset(("ExecID", "SecondaryExecID"))
 _MOST_IDS: Final = 64
 _MOST_REQUESTS: Final = 64
@@ -98,90 +84,7 @@ def apply_report(order: Order | None, event: Report, event_time: Instant) -> App
     known = order or Order(order_id=event.order_id)
     after, notes = _apply(_with_ids(known, event), event, event_time)
     settled = settle(after, event.told, notes)
-    return settled, _shown(known, settled, event.told, notes)
-
-
-def fill_order(
-    order: Order | None, order_id: str, deal: DealFields, event_time: Instant | None = None
-) -> Order:
-    """Return an order, None if it is not known, after a deal that belongs to it.
-
-    A fill later than the end of its day wakes a good-till order that was done for the day.
-    """
-    return _fill(order, order_id, deal, event_time)[0]
-
-
-def fill_flags(
-    order: Order | None, order_id: str, deal: DealFields, event_time: Instant | None = None
-) -> tuple[str, ...]:
-    """Return the flags that belong on a deal because of what it does to its order."""
-    return _fill(order, order_id, deal, event_time)[1]
-
-
-def unfill_order(
-    order: Order, quantity: Decimal, price: Decimal | None, told: OrderTold | None = None
-) -> Order:
-    """Return an order without a fill that was busted, or corrected: the new one comes after."""
-    return settle(_add_fill(order, -quantity, price), told)
-
-
-def _fill(
-    order: Order | None, order_id: str, deal: DealFields, event_time: Instant | None
-) -> Applied:
-    known = order or Order(order_id=order_id)
-    notes: list[str] = []
-    if known.finished is not None and not isinstance(deal, DealCorrected):
-        notes.append(f"fill_on_{known.finished}_order")
-    side, instrument = known.side or deal.side, known.instrument or deal.instrument
-    if (side, instrument) != (deal.side, deal.instrument):
-        notes.append(FILL_DIFFERS)
-    woken = _is_next_day(known, event_time)
-    filled = replace(
-        _add_fill(known, deal.quantity, deal.price),
-        side=side,
-        instrument=instrument,
-        accepted=True,
-        bidding=False,
-        stopped=False,
-        done_for_day_at=None if woken else known.done_for_day_at,
-        calculated=known.calculated and not woken,
-    )
-    settled = settle(filled, deal.told, tuple(notes))
-    flags = _shown(known, settled, deal.told, tuple(notes))
-    if OVER_FILL in settled.flags and OVER_FILL not in flags:
-        flags = (*flags, OVER_FILL)
-    return settled, flags
-
-
-def _is_next_day(order: Order, event_time: Instant | None) -> bool:
-    ended = order.done_for_day_at
-    return (
-        ended is not None
-        and event_time is not None
-        and is_good_till(order)
-        and event_time[:10] > ended[:10]
-    )
-
-
-def _add_fill(order: Order, quantity: Decimal, price: Decimal | None) -> Order:
-    cum_quantity = money.add((order.cum_quantity, quantity))
-    if price is None:
-        unpriced = money.add((order.unpriced_quantity, quantity))
-        return replace(order, cum_quantity=cum_quantity, unpriced_quantity=unpriced)
-    notional = money.add((order.cum_notional, money.multiply(quantity, price)))
-    return replace(order, cum_quantity=cum_quantity, cum_notional=notional)
-
-
-def _shown(
-    before: Order, after: Order, told: OrderTold | None, notes: tuple[str, ...]
-) -> tuple[str, ...]:
-    """Return the flags of the event that led from one state to the other."""
-    flags = [*notes]
-    if not after.content_hash:
-        flags.append("unknown_order")
-    if OVER_FILL in after.flags and OVER_FILL not in before.flags:
-        flags.append(OVER_FILL)
-    return (*flags, *order_told_flags(after, told))
+    return settled, event_flags(known, settled, event.told, notes)
 
 
 def _with_ids(order: Order, event: Report) -> Order:

@@ -40,6 +40,9 @@ ASSUMED_ORDER: Final = "assumed_order"
 OVER_FILL: Final = "over_fill"
 """Flag of an order that is filled beyond its quantity."""
 
+Applied = tuple[Order, tuple[str, ...]]
+"""An order after an event, and the flags that belong on the event."""
+
 _CURRENT: Final = frozenset((UNKNOWN_ORDER, ASSUMED_ORDER, OVER_FILL))
 _TOLD: Final = "told_"
 _GOOD_TILL: Final = frozenset(("gtc", "gtd"))
@@ -270,3 +273,15 @@ def _hear_pending(order: Order, status: str) -> Order:
         return order
     requests = (replace(each, seen=True) if each is kind[0] else each for each in order.requests)
     return replace(order, requests=tuple(requests))
+
+
+def event_flags(
+    before: Order, after: Order, told: OrderTold | None, notes: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Return the flags of the event that led from one state to the other."""
+    flags = [*notes]
+    if not after.content_hash:
+        flags.append(UNKNOWN_ORDER)
+    if OVER_FILL in after.flags and OVER_FILL not in before.flags:
+        flags.append(OVER_FILL)
+    return (*flags, *order_told_flags(after, told))

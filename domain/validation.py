@@ -31,6 +31,8 @@ _POSITIVE: Final[dict[type, tuple[str, ...]]] = {
     commands.RecordDeal: ("quantity",),
     commands.CorrectDeal: ("quantity",),
 }
+_ORIGIN: Final = ("actor", "correlation_id", "causation_id", "flags")
+_NOTHING: Final = ()
 _ABOVE_ZERO: Final = "a number above 0; `side` says which way"
 _OTHER_THAN_ZERO: Final = "a number other than 0"
 
@@ -39,9 +41,19 @@ def check_request(request: Request) -> Request:
     """Return the request in canonical form; raises InvalidValue for the first bad field."""
     check_id(request.command_id, "command_id")
     check_id(request.key, "account")
+    check_origin(request)
     command = check_command(request.command)
     event_time = parse_instant(request.event_time, "event_time")
     return msgspec.structs.replace(request, command=command, event_time=event_time)
+
+
+def check_origin(request: Request) -> None:
+    """Check what a request says of where it comes from; raises InvalidValue."""
+    for name in _ORIGIN:
+        if (told := getattr(request, name)) is not None:
+            check_texts(told, name)
+    if request.source is not None:
+        check_texts(request.source.digest, "source.digest")
 
 
 def check_command(command: Command) -> Command:
@@ -61,21 +73,23 @@ def check_command(command: Command) -> Command:
 
 def _checked(value: Struct, path: str) -> Struct:
     changed: dict[str, Any] = {}
-    for name, check in _checks(type(value)):
-        before = getattr(value, name)
-        if before is None:
+    struct = type(value)
+    # Most fields are not told: all are looked at in one go, and passed by in a step each.
+    told = msgspec.structs.astuple(value)
+    for name, check, before in zip(struct.__struct_fields__, _checks(struct), told, strict=True):
+        if before is None or check is None or before is _NOTHING:
             continue
-        after = check(before, f"{path}{name}")
+        after = check(before, path + name)
         if after is not before:
             changed[name] = after
     return msgspec.structs.replace(value, **changed) if changed else value
 
 
 @cache
-def _checks(struct: type[Struct]) -> tuple[tuple[str, Check], ...]:
+def _checks(struct: type[Struct]) -> tuple[Check | None, ...]:
+    """Return what checks each field of a struct, in their order."""
     hints = get_type_hints(struct)
-    found = ((name, _check_of(name, hints[name])) for name in struct.__struct_fields__)
-    return tuple((name, check) for name, check in found if check is not None)
+    return tuple(_check_of(name, hints[name]) for name in struct.__struct_fields__)
 
 
 def _check_of(name: str, hint: Any) -> Check | None:

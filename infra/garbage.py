@@ -3,6 +3,10 @@
 import contextlib
 import gc
 from collections.abc import Iterator
+from typing import Final
+
+_NEW_OBJECTS: Final = 50_000
+"""Objects that come to be between two searches of a program that serves: Python's own is 700."""
 
 
 @contextlib.contextmanager
@@ -19,3 +23,13 @@ def no_cycle_search() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
+
+
+def search_cycles_seldom() -> None:
+    """Leave alone what is there, and search for cycles after many new objects: for a whole program.
+
+    One that decides command after command makes many objects and hardly a cycle.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_NEW_OBJECTS, *gc.get_threshold()[1:])

@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import msgspec
 
@@ -23,6 +23,19 @@ _USER_PASSWORD = re.compile(r"(?s)^((?:[^:/]*://)?[^:@/]*):.*@")
 _NAMED_PASSWORD = re.compile(r"(?i)((?:password|passwd|pwd)\s*=\s*)(?:'[^']*'|[^&\s]*)")
 _HOST_PORT = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+):([0-9]{1,5})")
 _NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+KAFKA_OPTIONS: Final = (
+    "security_protocol",
+    "sasl_mechanism",
+    "sasl_username",
+    "sasl_password",
+    "ssl_cafile",
+    "ssl_certfile",
+    "ssl_keyfile",
+    "ssl_password",
+)
+"""What a log's URL in Kafka may say after the namespace; each is also a setting, `kafka_...`."""
+KAFKA_PREFIX: Final = "kafka_"
 
 EMBEDDED: Final = "embedded:"
 MEMORY: Final = "memory:"
@@ -66,6 +79,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     cache_url: ServerUrl
 
 
+_NAMES: Final = (*Settings.__struct_fields__, *(KAFKA_PREFIX + one for one in KAFKA_OPTIONS))
+
+
 class _Told(msgspec.Struct, frozen=True):
     """A value as somebody wrote it, and how they know it: the field an error has to name."""
 
@@ -99,14 +115,16 @@ def load_settings(
         told = _from_home_file(place / FILE_NAME) | told
     return Settings(
         home=place,
-        log_url=_url(told, "log_url", EMBEDDED, (EMBEDDED, _POSTGRES_FORM, _KAFKA_FORM)),
+        log_url=_with_options(
+            _url(told, "log_url", EMBEDDED, (EMBEDDED, _POSTGRES_FORM, _KAFKA_FORM)), told
+        ),
         store_url=_url(told, "store_url", EMBEDDED, (EMBEDDED, _POSTGRES_FORM)),
         cache_url=_url(told, "cache_url", MEMORY, (MEMORY, _REDIS_FORM)),
     )
 
 
 def _from_environment(environ: Mapping[str, str], folder: Path) -> dict[str, _Told]:
-    fields = {name: PREFIX + name.upper() for name in Settings.__struct_fields__}
+    fields = {name: PREFIX + name.upper() for name in _NAMES}
     return {
         name: _Told(environ[field], field, folder)
         for name, field in fields.items()
@@ -128,11 +146,11 @@ def _from_file(path: Path) -> dict[str, _Told]:
         raise SettingsError(FILE_NAME, str(path), f"a readable TOML file: {error}") from error
     for name, value in values.items():
         field = f"{name} in {path}"
-        if name not in Settings.__struct_fields__:
-            known = ", ".join(Settings.__struct_fields__)
-            raise SettingsError(field, redacted(str(value)), f"no such name, but one of {known}")
+        shown = "***" if "password" in name else redacted(str(value))
+        if name not in _NAMES:
+            raise SettingsError(field, shown, f"no such name, but one of {', '.join(_NAMES)}")
         if not isinstance(value, str):
-            raise SettingsError(field, redacted(str(value)), "a string in quotes")
+            raise SettingsError(field, shown, "a string in quotes")
     return {
         name: _Told(value, f"{name} in {path}", path.parent)
         for name, value in values.items()
@@ -171,6 +189,23 @@ def _url(
     if not any(well_formed[form] for form in expected):
         raise SettingsError(told[name].field, str(url), " or ".join(expected))
     return url
+
+
+def _with_options(url: ServerUrl, told: Mapping[str, _Told]) -> ServerUrl:
+    """Return the URL of a log in Kafka with the options told elsewhere that it does not tell."""
+    if url.scheme != "kafka":
+        return url
+    _, _, query = url.text.partition("?")
+    named = {name for name, _ in parse_qsl(query, keep_blank_values=True)}
+    more = {}
+    for name in KAFKA_OPTIONS:
+        one = told.get(KAFKA_PREFIX + name)
+        if one is not None and name not in named:
+            # A path in a file is meant from where that file is.
+            more[name] = str(one.folder / one.value) if name.endswith("file") else one.value
+    if not more:
+        return url
+    return ServerUrl(f"{url.text}{'&' if '?' in url.text else '?'}{urlencode(more)}")
 
 
 def _is_postgres(text: str) -> bool:

@@ -51,13 +51,15 @@ class Wanted(Struct, frozen=True):
 class Changed(Struct):
     """Rows of one table to write: `inserts` are new for certain, `upserts` may be there already.
 
-    `deletes` are keys of rows that a fresh fold would not make; they go first.
+    `deletes` are keys of rows that a fresh fold would not make; they go first. `lines` are new
+    rows as well, already as COPY's text has them.
     """
 
     table: Table
     inserts: list[Any]
     upserts: list[Any]
     deletes: list[tuple[Any, ...]] = []
+    lines: list[str] = []
 
 
 class Fold(Protocol):
@@ -101,7 +103,8 @@ class FoldMaker(Protocol):
 class Projection(Struct, frozen=True):
     """A read model: which topic it folds, which events it handles, its tables, how to fold them.
 
-    `version` goes up when the fold or a table changes: the read model is then filled anew.
+    `version` goes up when the fold or a table changes: the read model is then filled anew. With
+    `takes_plain` the fold takes a `projections.plain.PlainDeal` as well in the place of its event.
     """
 
     name: str
@@ -111,6 +114,7 @@ class Projection(Struct, frozen=True):
     tables: tuple[Table, ...]
     make: FoldMaker
     schema_sql: str
+    takes_plain: bool = False
 
 
 class Rows:
@@ -144,6 +148,11 @@ class Rows:
         for values in rows:
             row = make(*values)
             self.by_key.setdefault(self.key_of(row), row)
+
+    def note_stored(self, keys: Iterable[tuple[Any, ...]]) -> None:
+        """Know no longer that there are no rows of these keys: they were written past this."""
+        if self._seen:
+            self._seen.difference_update(keys)
 
     def key_of(self, row: Any) -> tuple[Any, ...]:
         """Return a row's key."""

@@ -15,7 +15,7 @@ from schemas.registry import CONTROL_TYPES, CURRENT_VERSIONS, EVENT_STRUCTS, STR
 _HEADER: Final = """\
 # Events
 
-Written by `python -m schemas.publish` from the structs in `domain/events.py`; do not edit.
+Written by `python -m schemas.publish` from the structs in `domain/events/`; do not edit.
 
 Every record's value is one JSON object: an envelope with one event in its `data`. Decimals are
 strings in plain notation with the scale they were told, `"0.270"`; instants are RFC 3339 strings in

@@ -85,6 +85,31 @@ def admit(
     return outcome
 
 
+def admit_recognised(
+    state: PartitionState, record: Record, seq: int, term: int, prev_hash: str, digest: str
+) -> bool:
+    """Admit a record of which is known that it decodes to an event of the stream of its key.
+
+    `seq`, `term` and `prev_hash` are what it tells, `digest` is its hash. Returns False, having
+    changed nothing, where it is not plainly the next that counts: `admit` says what it is then.
+    """
+    stream, offset = record.key, record.offset
+    if stream is None or stream not in state.heads:
+        return False
+    last_seq, last_hash = state.heads[stream]
+    if seq != last_seq + 1 or prev_hash != last_hash or term != state.term:
+        return False
+    if offset != state.next_offset or record.partition != state.partition:
+        return False
+    if record.topic != state.topic:
+        return False
+    state.heads[stream] = seq, digest
+    state.next_offset = offset + 1
+    if state.parked:
+        state.parked.pop(offset, None)
+    return True
+
+
 def admit_known(state: PartitionState, record: Record, known: Recorded) -> Recorded | Void:
     """Admit a record whose value is what the caller itself encoded of `known`, byte for byte.
 

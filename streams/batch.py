@@ -12,13 +12,17 @@ import msgspec
 from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
-from domain.commands import Request
+from domain import decider
+from domain.commands import RecordDeal, Request
+from domain.deals import TERMS_ASSUMED
 from domain.decisions import Accepted, Decision, Known, Lacking, Refused, Stamped, View
-from domain.entities import Entity, Instrument
-from domain.events import CommandRefused, Event
+from domain.entities import Account, Entity, Instrument
+from domain.events import CommandRefused, DealRecorded, Event
+from domain.plain_deals import PlainTerms, plain_chain, plain_deal, plain_terms
 from domain.times import Instant, from_ns
 from schemas import codec
 from schemas.envelope import Envelope, Record, Recorded
+from schemas.envelope_text import basis_text, value_of
 from schemas.partitioning import partition_of
 from streams.answers import Answer, answer_again
 from streams.log import TopicPartition
@@ -53,6 +57,17 @@ class Rules(Struct, frozen=True):
     code: str
 
 
+class Booked(Struct, frozen=True, gc=False):
+    """What the plain deals of an instrument have in common.
+
+    `basis` are the offsets of the reference log that deciding one reads, and their text.
+    """
+
+    terms: PlainTerms
+    flags: tuple[str, ...]
+    basis: tuple[dict[str, str], str]
+
+
 class Batch:
     """The working state of a batch. `tails` and `works` are by partition; `first` by command.
 
@@ -84,7 +99,8 @@ class Batch:
         self._views: dict[tuple[TopicPartition, str], StreamView] = {}
         self._instruments: dict[str, tuple[Entity | None, int, int]] = {}
         self._read: dict[int, int] = {}
-        self._bases: dict[tuple[tuple[int, int], ...], dict[str, str]] = {(): {}}
+        self._bases: dict[tuple[tuple[int, int], ...], tuple[dict[str, str], str]] = {(): ({}, "")}
+        self._booked: dict[tuple[str, tuple[str, ...]], Booked] = {}
         self._second = (-1, "")
 
     def tails(self) -> dict[TopicPartition, Tail]:
@@ -97,11 +113,17 @@ class Batch:
     def rows(self, asked: Sequence[Asked]) -> Iterator[RecordRow]:
         """Decide commands in turn; yield the rows of records as they are made."""
         decide, first, fresh = self._rules.decide, self._first, self._fresh
+        takes_plain = decide is decider.decide and self._rules.evolve is decider.evolve
         for one in asked:
             if one.ref in fresh or one.ref in first:
                 self._answer_before(one)
                 continue
             view = self._views.get((one.place, one.request.key)) or self._view(one)
+            plain = self._plain(one, view) if takes_plain else None
+            if plain is not None:
+                event, booked = plain
+                yield self._record(one, view, event, booked.flags, booked)
+                continue
             self._read.clear()
             decision = decide(view, one.request, one.content_hash)
             match decision:
@@ -114,6 +136,37 @@ class Batch:
                     self._pass_by(one, decision)
                 case _:
                     assert_never(decision)
+
+    def _plain(self, one: Asked, view: StreamView) -> tuple[DealRecorded, Booked] | None:
+        """Return the event of a plain deal, just as the decider would; None for all else."""
+        request = one.request
+        command = request.command
+        if type(command) is not RecordDeal:
+            return None
+        account = view.get("account", "")
+        if type(account) is not Account or account.closed:
+            return None
+        if view.get("deal", command.deal_id) is not None:
+            return None
+        booked = self._booked.get((command.instrument, request.flags))
+        if booked is None:
+            booked = self._book(command.instrument, request.flags)
+        if booked is None:
+            return None
+        event = plain_deal(command, request.event_time, account, booked.terms)
+        return None if event is None else (event, booked)
+
+    def _book(self, instrument_id: str, flags: tuple[str, ...]) -> Booked | None:
+        """Return what the plain deals of an instrument have in common, until it is defined anew."""
+        self._read.clear()
+        instrument = self._instrument(instrument_id)
+        terms = plain_terms(instrument) if isinstance(instrument, Instrument) else None
+        if terms is None:
+            return None
+        flagged = (*flags, TERMS_ASSUMED) if terms.assumed else flags
+        booked = Booked(terms, flagged, self._basis())
+        self._booked[instrument_id, flags] = booked
+        return booked
 
     def _view(self, one: Asked) -> StreamView:
         """Return the view of a stream, the same one for the whole batch."""
@@ -157,40 +210,35 @@ class Batch:
         self.answers.append(answer)
 
     def _record(
-        self, one: Asked, view: StreamView, event: Event, flags: tuple[str, ...]
+        self,
+        one: Asked,
+        view: StreamView,
+        event: Event,
+        flags: tuple[str, ...],
+        plain: Booked | None = None,
     ) -> RecordRow:
         """Take an event into the batch: its place, its entities and its answer; return its row."""
         topic, partition = place = one.place
         request = one.request
         key, work = request.key, view.work
         head = work.head(key)
-        event_type = codec.event_type(event)
-        offset, seq = self.next_offset[place], head.seq + 1
+        seq, offset = head.seq + 1, self.next_offset[place]
         recorded_ns = max(self._rules.clock(), self.last_ns[place] + 1)
-        envelope = self._envelope(one, event_type, event, flags, head, recorded_ns)
-        value = codec.encode(envelope)
+        value, envelope = self._value(one, event, flags, head, recorded_ns, plain)
         digest = hashlib.sha256(value)
         hexdigest = digest.hexdigest()
         work.heads[key] = StreamHead(seq, hexdigest)
         self.next_offset[place] = offset + 1
         self.last_ns[place] = recorded_ns
         self.written.add(place)
-        if topic == "reference":
-            self._instruments.clear()
-        stamped = Stamped(
-            event=event,
-            key=key,
-            seq=seq,
-            offset=offset,
-            event_time=request.event_time,
-            partition=partition,
-            content_hash=one.content_hash,
-            flags=flags,
-        )
-        changes = self._rules.evolve(view, stamped)
+        if plain is not None and type(event) is DealRecorded:
+            chain = plain_chain(event, one.content_hash, offset, seq, assumed=plain.terms.assumed)
+            changes: list[tuple[str, str, Entity]] = [("deal", event.deal_id, chain)]
+        else:
+            changes = self._evolve(one, view, event, flags, offset, seq)
         for kind, entity_id, entity in changes:
             work.changed[key, kind, entity_id] = entity
-        if self._made is not None:
+        if self._made is not None and envelope is not None:
             recorded = Recorded(topic, partition, offset, hexdigest, envelope, event)
             self._made.append(Made(value, one.ref, recorded, changes))
         answer = Answer(
@@ -200,7 +248,7 @@ class Batch:
             partition=partition,
             offset=offset,
             seq=seq,
-            event_type=event_type,
+            event_type=type(event).__name__,
             event=value,
             flags=flags,
         )
@@ -211,39 +259,86 @@ class Batch:
         code = TOPIC_CODES[topic]
         return (code, partition, offset, recorded_ns, digest.digest(), one.ref, key, value)
 
-    def _envelope(
+    def _evolve(
         self,
         one: Asked,
-        event_type: str,
+        view: StreamView,
+        event: Event,
+        flags: tuple[str, ...],
+        offset: int,
+        seq: int,
+    ) -> list[tuple[str, str, Entity]]:
+        if one.place[0] == "reference":
+            self._instruments.clear()
+            self._booked.clear()
+        stamped = Stamped(
+            event=event,
+            key=one.request.key,
+            seq=seq,
+            offset=offset,
+            event_time=one.request.event_time,
+            partition=one.place[1],
+            content_hash=one.content_hash,
+            flags=flags,
+        )
+        return self._rules.evolve(view, stamped)
+
+    def _value(
+        self,
+        one: Asked,
         event: Event,
         flags: tuple[str, ...],
         head: StreamHead,
         recorded_ns: int,
-    ) -> Envelope:
-        request = one.request
-        is_account = one.place[0] == "events"
-        return Envelope(
-            id=self._rules.new_id(),
-            type=event_type,
-            version=codec.CURRENT_VERSIONS[event_type],
-            account=request.key if is_account else UNSET,
-            key=UNSET if is_account else request.key,
-            seq=head.seq + 1,
-            term=self._terms[one.place],
-            event_time=request.event_time,
-            recorded_time=self._instant(recorded_ns),
-            command_id=request.command_id,
+        plain: Booked | None,
+    ) -> tuple[bytes, Envelope | None]:
+        """Return the value of an event's record, and its envelope where that is asked for."""
+        basis, read = self._basis() if plain is None else plain.basis
+        data = codec.encode_event(event) if plain is None else codec.encode_finite(event)
+        event_id, recorded_time = self._rules.new_id(), self._instant(recorded_ns)
+        seq, term = head.seq + 1, self._terms[one.place]
+        event_type = codec.event_type(event)
+        if self._made is not None:
+            is_account, request = one.place[0] == "events", one.request
+            envelope = Envelope(
+                id=event_id,
+                type=event_type,
+                version=codec.CURRENT_VERSIONS[event_type],
+                account=request.key if is_account else UNSET,
+                key=UNSET if is_account else request.key,
+                seq=seq,
+                term=term,
+                event_time=request.event_time,
+                recorded_time=recorded_time,
+                command_id=request.command_id,
+                command_hash=one.content_hash,
+                correlation_id=request.correlation_id,
+                causation_id=request.causation_id,
+                actor=request.actor,
+                code=self._rules.code,
+                basis=basis,
+                source=request.source,
+                flags=flags,
+                prev_hash=head.hash,
+                data=data,
+            )
+            return codec.encode(envelope), envelope
+        value = value_of(
+            one.request,
+            data,
+            event_id=event_id,
+            event_type=event_type,
+            owner="account" if one.place[0] == "events" else "key",
+            seq=seq,
+            term=term,
+            recorded_time=recorded_time,
             command_hash=one.content_hash,
-            correlation_id=request.correlation_id,
-            causation_id=request.causation_id,
-            actor=request.actor,
             code=self._rules.code,
-            basis=self._basis(),
-            source=request.source,
+            basis=read,
             flags=flags,
             prev_hash=head.hash,
-            data=codec.encode_event(event),
         )
+        return value, None
 
     def _instrument(self, instrument_id: str) -> Entity | None:
         """Return an instrument, and remember up to where the reference log was read for it."""
@@ -262,13 +357,14 @@ class Batch:
             return entity, partition, entity.offset
         return entity, partition, self.next_offset["reference", partition] - 1
 
-    def _basis(self) -> dict[str, str]:
-        """Return the offsets of the reference log that the decision read."""
+    def _basis(self) -> tuple[dict[str, str], str]:
+        """Return the offsets of the reference log that the decision read, and their text."""
         read = tuple(self._read.items())
         basis = self._bases.get(read)
         if basis is None:
             told = ",".join([f"{partition}:{offset}" for partition, offset in sorted(read)])
-            basis = self._bases[read] = {"reference": told}
+            offsets = {"reference": told}
+            basis = self._bases[read] = offsets, basis_text(offsets)
         return basis
 
     def _instant(self, time_ns: int) -> Instant:

@@ -7,12 +7,14 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import CancelledError, Future
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl
 
-from aiokafka import errors  # type: ignore[import-untyped]
+import uvloop
+from aiokafka import AIOKafkaProducer, errors  # type: ignore[import-untyped]
+from aiokafka.client import AIOKafkaClient  # type: ignore[import-untyped]
 from aiokafka.helpers import create_ssl_context  # type: ignore[import-untyped]
 from msgspec import Struct
 
@@ -31,6 +33,7 @@ _HOSTS: Final = re.compile(r"[^\s,/?@]+:[0-9]{1,5}(,[^\s,/?@]+:[0-9]{1,5})*")
 _PROTOCOLS: Final = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 _MECHANISMS: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 _STOP_S: Final = 15
+_CANCEL_S: Final = 0.5
 
 AWAY: Final = (
     errors.KafkaConnectionError,
@@ -136,6 +139,8 @@ def _checked(told: Security) -> Security:
         if not told.sasl_username or not told.sasl_password:
             missing = "sasl_password" if told.sasl_username else "sasl_username"
             raise SettingsError(missing, "", f"a value, because security_protocol is {protocol}")
+    if told.ssl_keyfile and not told.ssl_certfile:
+        raise SettingsError("ssl_certfile", "", f"the certificate of {told.ssl_keyfile}")
     return told
 
 
@@ -145,7 +150,8 @@ def _ssl_context(told: Security) -> Any:
             cafile=told.ssl_cafile,
             certfile=told.ssl_certfile,
             keyfile=told.ssl_keyfile,
-            password=told.ssl_password,
+            # Without any, OpenSSL would ask for the password of a locked key at the terminal.
+            password=told.ssl_password or "",
         )
     except OSError as error:
         files = ", ".join(filter(None, (told.ssl_cafile, told.ssl_certfile, told.ssl_keyfile)))
@@ -166,7 +172,7 @@ class LoopThread:
 
     def _serve(self) -> None:
         # A runner cancels what is left in its loop when it ends.
-        with asyncio.Runner() as runner:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             self._ready.set_result(runner.get_loop())
             runner.run(self._end.wait())
 
@@ -196,14 +202,63 @@ class LoopThread:
                 last.close()
                 return
             self._is_closed = True
-        asyncio.run_coroutine_threadsafe(_bounded(last), self._loop).result()
-        self._loop.call_soon_threadsafe(self._end.set)
-        self._thread.join()
+        try:
+            asyncio.run_coroutine_threadsafe(_bounded(last), self._loop).result()
+        finally:
+            self._loop.call_soon_threadsafe(self._end.set)
+            self._thread.join()
 
 
 async def _bounded(last: Coroutine[Any, Any, None]) -> None:
     with contextlib.suppress(TimeoutError, errors.KafkaError):
         await asyncio.wait_for(last, _STOP_S)
+
+
+async def stop_all(*stops: Callable[[], Awaitable[None]]) -> None:
+    """Stop one after the other, all of them whatever becomes of any; raises what the last raised.
+
+    The way to close what was opened half: each may be of something that never started.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        for stop in reversed(stops):
+            stack.push_async_callback(stop)
+
+
+async def end_producer(producer: AIOKafkaProducer, patience_s: float) -> None:
+    """Send what waits for `patience_s`, drop the rest, disconnect: also when it is cut short.
+
+    aiokafka's own stop() waits until every batch is sent. An idempotent producer tries that for
+    ever, and a broker that stands still takes no more bytes, for which closing would wait too.
+    """
+    try:
+        with contextlib.suppress(TimeoutError, errors.KafkaError):
+            await asyncio.wait_for(producer.flush(), patience_s)
+    finally:
+        producer._closed = True  # noqa: SLF001 - what stop() would set
+        await _end_sender(producer)
+
+
+async def _end_sender(producer: AIOKafkaProducer) -> None:
+    sender = producer._sender.sender_task  # noqa: SLF001 - nothing else ends it at once
+    while sender is not None and not sender.done():
+        # It waits for the answers that are out when it is cancelled, and takes broken connections
+        # for a reason to connect again: so until it has ended.
+        _abort(producer.client)
+        sender.cancel()
+        await asyncio.wait([sender], timeout=_CANCEL_S)
+    await end_client(producer.client)
+
+
+async def end_client(client: AIOKafkaClient) -> None:
+    """Disconnect at once: what is not sent by now is dropped."""
+    _abort(client)
+    await client.close()
+
+
+def _abort(client: AIOKafkaClient) -> None:
+    for connection in list(client._conns.values()):  # noqa: SLF001 - close() waits for what is unsent
+        if connection._writer is not None:  # noqa: SLF001
+            connection._writer.transport.abort()  # noqa: SLF001
 
 
 @contextlib.contextmanager

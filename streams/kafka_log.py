@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from typing import Any, Final, Self, TypeVar
 
 import uuid_utils
-from aiokafka import TopicPartition  # type: ignore[import-untyped]
+from aiokafka import TopicPartition, errors  # type: ignore[import-untyped]
 from aiokafka.admin import AIOKafkaAdminClient  # type: ignore[import-untyped]
 
 from domain.commands import Topic
@@ -23,8 +23,15 @@ from schemas import codec
 from schemas.codec import Undecodable
 from schemas.envelope import Envelope, Record
 from schemas.partitioning import partition_of
-from streams.kafka_client import KafkaPlace, LoopThread, parse_place, reporting_outage
+from streams.kafka_client import (
+    KafkaPlace,
+    LoopThread,
+    parse_place,
+    reporting_outage,
+    stop_all,
+)
 from streams.kafka_reading import Reading, recorded_at
+from streams.kafka_refusal import explain_refusal
 from streams.kafka_topics import ensure_topics, topic_name
 from streams.kafka_writing import Writing
 from streams.log import TOPICS, Draft, LogError
@@ -88,20 +95,26 @@ class KafkaLog:
     async def _checked_topics(self, options: dict[str, Any], partitions: int | None) -> int:
         admin = AIOKafkaAdminClient(**options, request_timeout_ms=int(self._timeout_s * 1000))
         try:
-            await admin.start()
+            await self._connect(admin)
             brokers = len(self.place.hosts.split(","))
             return await ensure_topics(admin, self.place.namespace, partitions, brokers)
         finally:
             await admin.close()
+
+    async def _connect(self, admin: AIOKafkaAdminClient) -> None:
+        try:
+            await admin.start()
+        except errors.KafkaConnectionError:
+            await explain_refusal(self.place)
+            raise
 
     def close(self) -> None:
         """Disconnect. A second call does nothing; a closed log cannot be used again."""
         self._loop.close(self._stop())
 
     async def _stop(self) -> None:
-        for part in ("_writing", "_reading"):
-            if (open_part := getattr(self, part, None)) is not None:
-                await open_part.stop()
+        parts = (getattr(self, name, None) for name in ("_writing", "_reading"))
+        await stop_all(*(part.stop for part in parts if part is not None))
 
     # --- creation --------------------------------------------------------------------------------
 

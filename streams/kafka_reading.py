@@ -78,6 +78,7 @@ class Reading:
             **options, request_timeout_ms=int(timeout_s * 1000), retry_backoff_ms=50
         )
         self._ahead: dict[tuple[TopicPartition, int], Fetched] = {}
+        self._asking: set[asyncio.Task[Any]] = set()
 
     async def start(self, topics: Iterable[str]) -> None:
         """Connect."""
@@ -86,7 +87,12 @@ class Reading:
             await self._client.set_topics(topics)
 
     async def stop(self) -> None:
-        """Disconnect."""
+        """Disconnect. Who still reads is cancelled: it would connect again behind our back."""
+        asking = self._asking - {asyncio.current_task()}
+        for task in asking:
+            task.cancel()
+        if asking:
+            await asyncio.wait(asking)
         await self._client.close()
 
     async def heads(self, partitions: Sequence[TopicPartition]) -> list[int]:
@@ -175,6 +181,9 @@ class Reading:
 
     async def _retrying(self, ask: Callable[[], Awaitable[T]]) -> T:
         last: errors.KafkaError | None = None
+        task = asyncio.current_task()
+        assert task is not None
+        self._asking.add(task)
         try:
             async with asyncio.timeout(self._timeout_s):
                 while True:
@@ -190,6 +199,8 @@ class Reading:
             if last is None:
                 raise
             raise errors.KafkaTimeoutError(f"{last!r} for {self._timeout_s:g} s") from last
+        finally:
+            self._asking.discard(task)
 
     async def first_after(self, partitions: Sequence[TopicPartition], instant_ns: int) -> list[int]:
         """Return, by partition, the offset of the first record recorded after an instant.

@@ -10,10 +10,10 @@ from typing import Any, Final
 
 from aiokafka import TopicPartition, errors  # type: ignore[import-untyped]
 from aiokafka.client import AIOKafkaClient  # type: ignore[import-untyped]
-from aiokafka.protocol.fetch import FetchRequest  # type: ignore[import-untyped]
 
 from streams.kafka_client import AWAY, reporting_outage
 from streams.kafka_reading import UNCOMMITTED, check, parse
+from streams.kafka_requests import Fetch
 
 _PARTITION_BYTES: Final = 1024 * 1024
 _ANSWER_BYTES: Final = 4 * 1024 * 1024
@@ -74,6 +74,11 @@ class Tail:
         """Follow; raises what `took` raises. A broker that is away is asked again."""
         while True:
             led, homeless = self._by_leader()
+            if len(led) == 1 and not homeless and not self._asking:
+                ((node, wanted),) = led.items()
+                await self._ask(node, wanted)
+                await asyncio.sleep(self._pause_s)
+                continue
             for node, wanted in led.items():
                 if node not in self._asking:
                     self._asking[node] = asyncio.create_task(self._ask(node, wanted))
@@ -113,7 +118,7 @@ class Tail:
         for at, offset in wanted.items():
             asked = by_topic.setdefault(at.topic, [])
             asked.append((at.partition, offset, _PARTITION_BYTES))
-        request = FetchRequest(
+        request = Fetch(
             self._wait_ms, 1, _ANSWER_BYTES, UNCOMMITTED, list(by_topic.items()), rack_id=""
         )
         try:

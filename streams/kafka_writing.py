@@ -1,7 +1,6 @@
 """Appending to Kafka's partitions: one batch is one append, whole or not at all."""
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -13,7 +12,7 @@ from aiokafka import (  # type: ignore[import-untyped]
 
 from domain.times import from_ns
 from infra.errors import ServerUnavailable
-from streams.kafka_client import PART, reporting_outage
+from streams.kafka_client import PART, end_producer, reporting_outage
 from streams.kafka_headers import headers
 from streams.kafka_topics import LARGEST_APPEND
 from streams.log import Draft, LogError
@@ -22,7 +21,6 @@ _NS_PER_MS: Final = 1_000_000
 _FRAME: Final = 1024
 """Room for a batch's own header within the largest append."""
 _FLUSH_S: Final = 5
-_CANCEL_S: Final = 0.5
 _REFUSALS: Final = (
     errors.MessageSizeTooLargeError,
     errors.RecordListTooLargeError,
@@ -59,6 +57,8 @@ class Writing:
         self._tail_ns = tail_ns
         self._producer: AIOKafkaProducer = None
         self._starting = asyncio.Lock()
+        self._ending: set[asyncio.Task[None]] = set()
+        self._is_stopped = False
         self._turns: dict[TopicPartition, asyncio.Lock] = {}
         self._last_ns: dict[TopicPartition, int] = {}
 
@@ -97,7 +97,8 @@ class Writing:
         is_refused = isinstance(error, _REFUSALS)
         if self._producer is producer:
             self._producer = None
-            await _give_up(producer, _FLUSH_S if is_refused else 0)
+            # Whoever stops waiting for the append does not stop the ending.
+            await asyncio.shield(self._end(producer, _FLUSH_S if is_refused else 0))
         place, name = f"{at.topic}/{at.partition}", type(error).__name__
         if is_refused:
             return LogError(f"{place} takes no such record: {name}")
@@ -120,33 +121,28 @@ class Writing:
                 )
                 try:
                     await producer.start()
+                    if self._is_stopped:
+                        raise errors.ProducerClosed
                 except BaseException:
-                    await producer.stop()
+                    await end_producer(producer, 0)
                     raise
                 self._producer = producer
             return self._producer
 
+    def _end(self, producer: AIOKafkaProducer, patience_s: float) -> "asyncio.Task[None]":
+        ending = asyncio.create_task(end_producer(producer, patience_s))
+        self._ending.add(ending)
+        ending.add_done_callback(self._ending.discard)
+        return ending
+
     async def stop(self) -> None:
         """Send what is waiting, within seconds, and disconnect."""
+        self._is_stopped = True
         producer, self._producer = self._producer, None
         if producer is not None:
-            await _give_up(producer, _FLUSH_S)
-
-
-async def _give_up(producer: AIOKafkaProducer, patience_s: float) -> None:
-    """Disconnect, and drop what could not be sent by then: an idempotent producer tries for ever.
-
-    aiokafka's own stop() waits until every batch is sent, so its sender is ended here.
-    """
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(producer.flush(), patience_s)
-    sender = producer._sender.sender_task  # noqa: SLF001
-    sender.cancel()
-    await producer.client.close()
-    while not sender.done():
-        sender.cancel()
-        await asyncio.wait([sender], timeout=_CANCEL_S)
-    producer._closed = True  # noqa: SLF001
+            self._end(producer, _FLUSH_S)
+        if self._ending:
+            await asyncio.wait(list(self._ending))
 
 
 def _pack(

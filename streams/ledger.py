@@ -37,6 +37,7 @@ KeysOf = Callable[[Request], Iterable[EntityKey]]
 
 BATCH_NS: Final = 50_000_000
 """How long a batch should hold its locks: other writers wait for it."""
+_QUICK_NS: Final = BATCH_NS * 3 // 4
 FIRST_BATCH: Final = 256
 SMALLEST_BATCH: Final = 128
 """On a busy machine, what each batch costs beside its commands takes most of its time."""
@@ -117,16 +118,23 @@ class Ledger:
         answers: list[Answer] = []
         with self._turn:
             while len(answers) < len(requests):
-                chunk = requests[len(answers) : len(answers) + self._batch_size]
+                first, left = len(answers), len(requests) - len(answers)
+                chunk = requests[first : first + self._share(left)]
                 started_ns = time.monotonic_ns()
                 answers += self._submit_batch([self._ask(request) for request in chunk])
                 self._adapt(len(chunk), time.monotonic_ns() - started_ns)
         return answers
 
+    def _share(self, left: int) -> int:
+        """Return how many of the commands that are left go into the next batch: no small rest."""
+        batches = -(-left // self._batch_size)
+        return -(-left // batches)
+
     def _adapt(self, done: int, elapsed_ns: int) -> None:
+        """Take more commands, or fewer, into the batches to come, by how long one took."""
         if elapsed_ns > BATCH_NS:
             self._batch_size = max(self._batch_size * 3 // 4, SMALLEST_BATCH)
-        elif done == self._batch_size and elapsed_ns < BATCH_NS * 3 // 4:
+        elif 2 * done > self._batch_size and elapsed_ns * self._batch_size < done * _QUICK_NS:
             self._batch_size = min(self._batch_size * 5 // 4, LARGEST_BATCH)
 
     def _ask(self, request: Request) -> Asked:

@@ -1,7 +1,7 @@
 """The log's interface: what every back end promises, and what its readers and writers rely on."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Protocol
 
 from msgspec import Struct
@@ -98,3 +98,12 @@ class Log(Protocol):
     def close(self) -> None:
         """Give back what the log holds open. A second call does nothing."""
         ...
+
+
+def all_heads(log: Log) -> dict[Topic, list[int]]:
+    """Return, by topic and partition, the offset that the next record will get.
+
+    A log that can tells all in one question.
+    """
+    at_once: Callable[[], dict[Topic, list[int]]] | None = getattr(log, "all_heads", None)
+    return at_once() if at_once else {topic: log.heads(topic) for topic in TOPICS}

@@ -18,7 +18,13 @@ from msgspec import Struct
 from domain.commands import Topic
 from domain.times import Instant, to_ns
 from schemas.envelope import Record
-from streams.kafka_client import KafkaPlace, LoopThread, parse_place, reporting_outage
+from streams.kafka_client import (
+    KafkaPlace,
+    LoopThread,
+    parse_place,
+    reporting_outage,
+    stop_all,
+)
 from streams.kafka_reading import Reading, recorded_at
 from streams.kafka_topics import ensure_topics, topic_name
 from streams.kafka_writing import Writing
@@ -106,9 +112,8 @@ class _Target:
                 raise LogError(f"{at.topic}/{at.partition}: records below {begin} were deleted")
 
     async def close(self) -> None:
-        for part in ("_writing", "_reading"):
-            if (open_part := getattr(self, part, None)) is not None:
-                await open_part.stop()
+        parts = (getattr(self, name, None) for name in ("_writing", "_reading"))
+        await stop_all(*(part.stop for part in parts if part is not None))
 
     def at(self, topic: Topic, partition: int) -> KafkaPartition:
         return KafkaPartition(topic_name(self._place.namespace, topic), partition)

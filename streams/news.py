@@ -99,8 +99,8 @@ def decode(payload: bytes | str) -> News:
 
 def announce(connection: Connection, schema: str, advances: Sequence[Advanced]) -> None:
     """Tell in the transaction that writes them what advances: it is heard when that commits."""
-    for news in news_of(advances):
-        connection.execute("SELECT pg_notify(%s, %s)", (schema, encode(news).decode()))
+    told = [encode(news).decode() for news in news_of(advances)]
+    connection.execute("SELECT pg_notify(%s, told) FROM unnest(%s::text[]) told", (schema, told))
 
 
 class PostgresNews:

@@ -302,7 +302,12 @@ class Owner:
         drafts = [propose(self.ownership, told, now_ns) for told in envelopes]
         self._append(drafts)
         while self.ownership.pending:
-            if not self._read_on() and self.ownership.pending:
+            try:
+                read = self._read_on()
+            except ServerUnavailable:
+                lose_track(self.ownership)
+                raise
+            if not read and self.ownership.pending:
                 reason = f"{self._topic}/{self._partition}: what was appended cannot be read back"
                 lose_track(self.ownership)
                 raise LogError(reason)

@@ -164,6 +164,15 @@ class PostgresLog:
         )
         return [next_offset for (next_offset,) in rows]
 
+    def all_heads(self) -> dict[Topic, list[int]]:
+        """Return what `heads` does, of every topic at once."""
+        found: dict[Topic, list[int]] = {topic: [] for topic in TOPICS}
+        for code, next_offset in self._query(
+            "SELECT topic, next_offset FROM log_partitions ORDER BY topic, partition", ()
+        ):
+            found[TOPICS[code]].append(next_offset)
+        return found
+
     def read(self, topic: Topic, partition: int, from_offset: int, limit: int) -> list[Record]:
         """Return up to `limit` records from an offset on, in order; none at the head."""
         rows = self._query(

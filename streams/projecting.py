@@ -2,7 +2,8 @@
 
 Folds are kept between batches; one whose write failed is thrown away. A record that halts stops
 every projection of its partition, a fold that fails only its own. Far behind, a batch is written
-while the next one is read and folded.
+while the next one is read and folded; at the head, what came of several partitions is folded and
+written together.
 """
 
 import contextlib
@@ -14,12 +15,13 @@ from typing import Any, Final
 from msgspec import Struct
 
 from domain.commands import Topic
-from domain.decisions import Stamped
 from infra.garbage import no_cycle_search
-from projections.rows import Changed, Fold, Projection, Wanted
-from schemas.envelope import Record, Recorded
-from schemas.validity import PartitionState
-from streams.log import TOPICS, Log, LogHalted, TopicPartition
+from projections.rows import Projection
+from schemas.envelope import Record
+from schemas.validity import Head, PartitionState
+from streams.delivered import Delivered
+from streams.folding import Folds, Work
+from streams.log import TOPICS, Log, LogHalted, TopicPartition, all_heads
 from streams.read_models import (
     Advance,
     Checkpoint,
@@ -27,11 +29,14 @@ from streams.read_models import (
     ReadModels,
     RowsRefused,
 )
-from streams.reader import ValidBatch, fresh_state, read_valid
+from streams.reader import FoldedBatch, fresh_state, read_folded, stamp
 from streams.write_behind import RefusedBehind, WriteBehind
 
 _log = logging.getLogger(__name__)
 BATCH: Final = 5000
+_BULK_BATCHES: Final = 2
+SCANS_FROM: Final = 20_000
+"""So far behind, plain deals are recognised instead of decoded: to load what does it pays then."""
 
 
 class Lag(Struct, frozen=True):
@@ -43,6 +48,21 @@ class Lag(Struct, frozen=True):
     checkpoint: int
     lag: int
     halted: str | None
+
+
+class _Step(Struct, frozen=True):
+    """Records of a partition, read and judged, for the projections that go on with them."""
+
+    topic: Topic
+    from_offset: int
+    reached: PartitionState
+    batch: FoldedBatch
+    running: list[Projection]
+    places: Mapping[str, int]
+
+    @property
+    def partition(self) -> int:
+        return self.reached.partition
 
 
 class Projector:
@@ -58,16 +78,19 @@ class Projector:
         *,
         batch: int = BATCH,
         watch: Callable[[Advance], None] | None = None,
+        scans_from: int = SCANS_FROM,
     ) -> None:
         self._source = log
         self._models = WriteBehind(models)
         self._batch = batch
         self._watch = watch
-        self._folds: dict[tuple[str, int], Fold] = {}
+        self._scans_from = scans_from
+        self._folds = Folds(self._models.fetch, self._note_failed)
         self._states: dict[TopicPartition, PartitionState] = {}
         self._failed: dict[tuple[str, int], int] = {}
         self._places: dict[TopicPartition, dict[str, int]] = {}
         self._halts: dict[TopicPartition, str] = {}
+        self._scans = False
 
     def catch_up(self) -> int:
         """Project to the head of every partition as it is now; return how many records were read.
@@ -81,6 +104,7 @@ class Projector:
         with self._models.projecting_lock():
             behind = self._behind()
             is_far = sum(behind.values()) > self._batch and self._watch is None
+            self._scans = sum(behind.values()) >= self._scans_from
             try:
                 with self._models.overlapping() if is_far else contextlib.nullcontext():
                     for read in self._steps(behind):
@@ -113,14 +137,30 @@ class Projector:
         the next step goes on from where the checkpoint is then.
         """
         try:
-            places = self.places(topic, partition)
             with no_cycle_search():
-                return self._advance(topic, partition, places, delivered) if places else 0
+                read = self._read(topic, partition, delivered)
+                self._project([] if read is None else [read])
         except LogHalted as halted:
             self._halt_all(topic, partition, str(halted))
             raise
         except BaseException:
             self.forget(topic, partition)
+            raise
+        return 0 if read is None else read.reached.next_offset - read.from_offset
+
+    def step_together(self, delivered: Mapping[TopicPartition, Sequence[Record]]) -> None:
+        """Project what came of several partitions in one transaction, each as `step` does.
+
+        Raises what `step` raises for any of them. What it did is not known then, but to the store:
+        `step` tells for each by itself.
+        """
+        try:
+            with no_cycle_search():
+                read = [self._read(*place, records) for place, records in delivered.items()]
+                self._project([one for one in read if one is not None])
+        except BaseException:
+            for place in delivered:
+                self.forget(*place)
             raise
 
     def read_on(self, topic: Topic, partition: int, steps: int) -> int:
@@ -129,7 +169,7 @@ class Projector:
         Each is folded while the one before is written; all are written at the end. Raises what
         `step` raises.
         """
-        done = 0
+        done, self._scans = 0, True
         try:
             with self._models.overlapping():
                 for _ in range(steps):
@@ -144,6 +184,8 @@ class Projector:
         except BaseException:
             self.forget(topic, partition)
             raise
+        finally:
+            self._scans = False
         return done
 
     def places(self, topic: Topic, partition: int) -> Mapping[str, int]:
@@ -157,17 +199,22 @@ class Projector:
     def forget(self, topic: Topic, partition: int) -> None:
         """Throw away what is kept of a partition: the next step starts at the stored checkpoint."""
         for projection in self._of_topic(topic):
-            self._folds.pop((projection.name, partition), None)
+            self._folds.forget(projection, partition)
         self._states.pop((topic, partition), None)
         self._places.pop((topic, partition), None)
         self._halts.pop((topic, partition), None)
 
-    def status(self) -> list[Lag]:
-        """Return where every projection stands in every partition."""
+    def status(self, heads: Mapping[Topic, Sequence[int]] | None = None) -> list[Lag]:
+        """Return where every projection stands in every partition of the topics in `heads`.
+
+        `heads` has where the partitions end; without it the log is asked.
+        """
+        if heads is None:
+            heads = {topic: self._source.heads(topic) for topic in TOPICS}
         checkpoints = self._models.checkpoints()
         lags = []
-        for topic in TOPICS:
-            for partition, head in enumerate(self._source.heads(topic)):
+        for topic, ends in heads.items():
+            for partition, head in enumerate(ends):
                 for projection in self._of_topic(topic):
                     found = checkpoints.get((projection.name, partition))
                     next_offset = found.next_offset if found else 0
@@ -190,8 +237,8 @@ class Projector:
         """Return the partitions that are behind, and by how many records."""
         checkpoints = self._models.checkpoints()
         behind: dict[TopicPartition, int] = {}
-        for topic in TOPICS:
-            for partition, head in enumerate(self._source.heads(topic)):
+        for topic, heads in all_heads(self._source).items():
+            for partition, head in enumerate(heads):
                 places = self._stored_places(checkpoints, topic, partition)
                 self._places[topic, partition] = places
                 if any(place < head for place in places.values()):
@@ -214,57 +261,52 @@ class Projector:
                 places[projection.name] = next_offset
         return places
 
-    def _advance(
-        self,
-        topic: Topic,
-        partition: int,
-        places: Mapping[str, int],
-        delivered: Sequence[Record],
-    ) -> int:
+    def _read(self, topic: Topic, partition: int, delivered: Sequence[Record]) -> _Step | None:
+        """Read what comes next for those that are furthest behind; None at the head."""
+        places = self.places(topic, partition)
+        if not places:
+            return None
         offset = min(places.values())
         group = [one for one in self._of_topic(topic) if places.get(one.name) == offset]
         ahead = [place - offset for place in places.values() if place > offset]
         state = self._state(topic, partition, offset, group[0])
         source: Any = Delivered(self._source, delivered) if delivered else self._source
-        batch = read_valid(source, topic, partition, state, min([self._batch, *ahead]))
+        # A long batch writes what its events change over and over only once.
+        limit = min([self._batch * (_BULK_BATCHES if self._scans else 1), *ahead])
+        batch = read_folded(source, topic, partition, state, limit, scans=self._scans)
         if batch.is_empty:
-            return 0
-        running = {one.name for one in self._step(partition, offset, state, batch, group)}
-        self._places[topic, partition] = {
-            name: place if place > offset else state.next_offset
-            for name, place in places.items()
-            if place > offset or name in running
-        }
-        self._halts.pop((topic, partition), None)
-        return state.next_offset - offset
+            return None
+        return _Step(topic, offset, copy.copy(state), batch, group, places)
 
-    def _step(
-        self,
-        partition: int,
-        from_offset: int,
-        state: PartitionState,
-        batch: ValidBatch,
-        running: list[Projection],
-    ) -> list[Projection]:
-        """Fold a batch and write it; return the projections that can go on."""
-        stamped = [stamp(one) for one in batch.records]
-        touched = {one.envelope.stream for one in batch.records}
-        heads = {stream: state.heads[stream] for stream in touched if stream is not None}
-        advances, reached = [], copy.copy(state)
-        for projection in running:
-            changed = self._fold(projection, partition, from_offset, stamped)
-            if changed is not None:
-                advances.append(
-                    Advance(
-                        *(projection, partition, from_offset, reached),
-                        *(len(batch.voids), heads, changed),
-                    )
-                )
-        written = self._write(advances)
+    def _project(self, steps: Sequence[_Step]) -> None:
+        """Fold what was read and write it; note which projections go on from where."""
+        running = {(one.projection.name, one.partition) for one in self._written(steps)}
+        for step in steps:
+            topic, partition = step.topic, step.partition
+            self._places[topic, partition] = {
+                name: place if place > step.from_offset else step.reached.next_offset
+                for name, place in step.places.items()
+                if place > step.from_offset or (name, partition) in running
+            }
+            self._halts.pop((topic, partition), None)
+
+    def _written(self, steps: Sequence[_Step]) -> list[Advance]:
+        """Fold steps and write what changed; return what could be folded and written."""
+        of_partition = {(one.topic, one.partition): one for one in steps}
+        heads = {place: _heads(step) for place, step in of_partition.items()}
+        advances = []
+        for work, changed in self._folds.fold([work for step in steps for work in _works(step)]):
+            place = (work.projection.topic, work.partition)
+            step = of_partition[place]
+            told = (len(step.batch.voids), heads[place], changed)
+            advances.append(
+                Advance(work.projection, work.partition, step.from_offset, step.reached, *told)
+            )
+        written = self._write(advances) if advances else []
         if self._watch is not None:
             for advance in written:
                 self._watch(advance)
-        return [advance.projection for advance in written]
+        return written
 
     def _write(self, advances: list[Advance]) -> list[Advance]:
         """Write what was folded, together; where rows are refused, each projection by itself."""
@@ -282,28 +324,13 @@ class Projector:
             return False
         return True
 
-    def _fold(
-        self, projection: Projection, partition: int, from_offset: int, stamped: Sequence[Stamped]
-    ) -> Sequence[Changed] | None:
-        """Fold a batch; return what changed, or None where the fold failed and is halted."""
-        handles = projection.handles
-        handled = [one for one in stamped if type(one.event) in handles]
-        fold = self._folds.get((projection.name, partition))
-        if fold is None:
-            fold = self._folds[projection.name, partition] = projection.make(fresh=False)
-        wanted: Sequence[Wanted] = ()
-        while True:
-            for one in wanted:
-                fold.give(one, self._models.fetch(one))
-            try:
-                wanted = fold.wants(handled)
-                if not wanted:
-                    fold.apply(handled)
-                    return fold.changes()
-            # Whatever a fold fails with is a fault of its own: it stands still, the others go on.
-            except Exception as error:
-                self._halt(projection, partition, from_offset, error)
-                return None
+    def _note_failed(self, work: Work, error: Exception) -> None:
+        """Halt a projection whose fold failed, unless it was given rows of who is further."""
+        found = self._models.checkpoints().get((work.projection.name, work.partition))
+        if (found.next_offset if found else 0) != work.from_offset:
+            name = f"{work.projection.name} {work.partition}:{work.from_offset}"
+            raise CheckpointMoved(f"no longer at {name}") from error
+        self._halt(work.projection, work.partition, work.from_offset, error)
 
     def _halt(
         self, projection: Projection, partition: int, from_offset: int, error: Exception
@@ -314,7 +341,7 @@ class Projector:
         )
         reason = f"the fold failed: {type(error).__name__}: {error}"
         self._models.halt(projection.name, projection.topic, partition, reason)
-        del self._folds[projection.name, partition]
+        self._folds.forget(projection, partition)
         self._failed[projection.name, partition] = from_offset
 
     def _state(
@@ -325,7 +352,7 @@ class Projector:
         if kept is not None and kept.next_offset == next_offset:
             return kept
         for one in self._of_topic(topic):
-            self._folds.pop((one.name, partition), None)
+            self._folds.forget(one, partition)
         state = fresh_state(self._source, topic, partition)
         if next_offset:
             checkpoint = self._models.checkpoints()[projection.name, partition]
@@ -345,43 +372,13 @@ class Projector:
         self._halts[topic, partition] = reason
 
 
-class Delivered:
-    """A log of which some records of one partition are at hand; all others are read from it."""
-
-    def __init__(self, log: Log, records: Sequence[Record]) -> None:
-        self._source = log
-        self._records = records
-        self.log_id = log.log_id
-        self.partitions = log.partitions
-
-    def read(self, topic: Topic, partition: int, from_offset: int, limit: int) -> Sequence[Record]:
-        """Return up to `limit` records from an offset on, in order; none at the head."""
-        first = self._records[0]
-        start = from_offset - first.offset
-        is_at_hand = (topic, partition) == (first.topic, first.partition)
-        if is_at_hand and 0 <= start < len(self._records):
-            return self._records[start : start + limit]
-        return self._source.read(topic, partition, from_offset, limit)
-
-    def heads(self, topic: Topic) -> list[int]:
-        """Return, by partition, the offset that the next record will get."""
-        return self._source.heads(topic)
+def _works(step: _Step) -> list[Work]:
+    batch = step.batch
+    return [Work(one, step.partition, step.from_offset, batch.of(one)) for one in step.running]
 
 
-def stamp(one: Recorded) -> Stamped:
-    """Return a valid record as folds take it."""
-    envelope = one.envelope
-    return Stamped(
-        event=one.event,
-        key=envelope.stream or "",
-        seq=envelope.seq,
-        offset=one.offset,
-        event_time=envelope.event_time,
-        recorded_time=envelope.recorded_time,
-        partition=one.partition,
-        content_hash=envelope.command_hash,
-        flags=envelope.flags,
-    )
+def _heads(step: _Step) -> dict[str, Head]:
+    return {stream: step.reached.heads[stream] for stream in step.batch.streams}
 
 
 def rebuild(

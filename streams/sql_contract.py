@@ -8,6 +8,7 @@ what was projected last.
 import hashlib
 import logging
 from typing import Final
+from urllib.parse import quote
 
 import psycopg
 from psycopg import sql
@@ -31,6 +32,13 @@ def contract_schema(schema: str) -> str:
 def reader_role(schema: str) -> str:
     """Return the role that may read the views and nothing else: `daybook_reader`."""
     return f"{schema[: _LONGEST_NAME - 7]}_reader"
+
+
+def reader_url(url: str, schema: str) -> str:
+    """Return a URL of the same server whose sessions read the views and nothing else."""
+    sign = "&" if "?" in url else "?"
+    options = quote(f"-c role={reader_role(schema)} -c search_path={contract_schema(schema)}")
+    return f"{url}{sign}options={options}"
 
 
 def ensure(connection: Connection, schema: str) -> None:

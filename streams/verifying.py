@@ -1,8 +1,9 @@
 """The full check: the chain of every stream, and every read model against a fresh fold.
 
 Each part is read up to where the read models have projected it; what was recorded since is checked
-as a record only. Where a partition cannot be read to its end, the rows of its streams are passed
-over: the record that breaks it is the difference to look at.
+as a record only. One partition is folded, compared and forgotten before the next. Where one cannot
+be read to its end, the rows of its streams are passed over: the record that breaks it is the
+difference to look at.
 """
 
 import json
@@ -63,11 +64,7 @@ def verify(log: Log, models: ReadModels, progress: Progress = lambda _: None) ->
         for topic in TOPICS:
             for partition in range(log.partitions):
                 check.read((topic, partition), checkpoints)
-        rows = sum(
-            check.compare(projection, table)
-            for projection in models.projections
-            for table in projection.tables
-        )
+        rows = check.finish()
     return Verdict(check.records, check.streams, check.voids, rows, check.differences)
 
 
@@ -102,8 +99,9 @@ class _Check:
         self._log: Any = _Audited(log) if isinstance(log, PostgresLog) else log
         self._models = models
         self._progress = progress
-        self._folds: dict[str, list[Fold]] = {one.name: [] for one in models.projections}
+        self._streams: dict[str, set[str]] = {topic: set() for topic in TOPICS}
         self._broken: set[TopicPartition] = set()
+        self._first: dict[str, tuple[tuple[Any, ...], Difference]] = {}
 
     def read(self, place: TopicPartition, checkpoints: dict[tuple[str, int], Checkpoint]) -> None:
         """Read a partition from its beginning, and fold it as far as it was projected."""
@@ -118,14 +116,16 @@ class _Check:
                 where = f"{projection.name} {topic}/{partition}:{found.next_offset}"
                 self._differs(where, f"it stands still: {found.halted}")
             fold = projection.make(fresh=True)
-            self._folds[projection.name].append(fold)
             running.append((found.next_offset if found else 0, projection, fold))
         try:
             self._read(state, running)
         except LogHalted as halted:
             self._broken.add(place)
             self._differs(f"{topic}/{partition}:{halted.offset}", halted.reason)
+        else:
+            self._compare_rows(running, sorted(state.heads))
         self.streams += len(state.heads)
+        self._streams[topic].update(state.heads)
 
     def _read(self, state: PartitionState, running: list[tuple[int, Projection, Fold]]) -> None:
         topic: Topic = state.topic  # type: ignore[assignment]
@@ -168,27 +168,63 @@ class _Check:
                 self._differs(where, f"the head is stored as {there}, the log makes it {read}")
                 return
 
-    def compare(self, projection: Projection, table: Table) -> int:
-        """Compare a table with what its folds made; return how many rows it holds."""
+    def _compare_rows(
+        self, running: list[tuple[int, Projection, Fold]], streams: Sequence[str]
+    ) -> None:
+        for _, projection, fold in running:
+            for table in projection.tables:
+                self._compare(table, fold, streams)
+
+    def _compare(self, table: Table, fold: Fold, streams: Sequence[str]) -> None:
+        """Compare the rows of some streams with those that their fold made."""
         expected = {
-            tuple(getattr(row, name) for name in table.key): row
-            for fold in self._folds[projection.name]
-            for row in fold.rows(table)
+            tuple(getattr(row, name) for name in table.key): row for row in fold.rows(table)
         }
-        count, first = 0, None
-        for stored in self._models.scan(table, sql.SQL(""), ()):
-            count += 1
+        only = sql.SQL(" WHERE t.{} = ANY(%s)").format(sql.Identifier(table.key[0]))
+        for stored in self._models.scan(table, only, (list(streams),)):
             key = tuple(getattr(stored, name) for name in table.key)
             made = expected.pop(key, None)
-            if first is None and not self._is_broken(projection, key):
-                first = _difference(table, key, stored, made)
-        missing = [key for key in expected if not self._is_broken(projection, key)]
-        if first is None and missing:
-            where = f"{table.name} {'/'.join(map(str, min(missing)))}"
-            first = Difference(where, "the events make this row, but it is not stored")
-        if first is not None:
-            self.differences.append(first)
-        return count
+            if (found := _difference(table, key, stored, made)) is not None:
+                self._note(table, key, found)
+        if expected:
+            key = min(expected)
+            where = f"{table.name} {'/'.join(map(str, key))}"
+            what = "the events make this row, but it is not stored"
+            self._note(table, key, Difference(where, what))
+
+    def _note(self, table: Table, key: tuple[Any, ...], found: Difference) -> None:
+        """Keep the first difference of a table, by the rows' keys."""
+        first = self._first.get(table.name)
+        if first is None or key < first[0]:
+            self._first[table.name] = key, found
+
+    def finish(self) -> int:
+        """Look for rows of streams that the log does not have; return how many rows there are."""
+        rows = 0
+        for projection in self._models.projections:
+            for table in projection.tables:
+                ((count,),) = self._ask(sql.SQL("SELECT count(*) FROM {table}"), table)
+                rows += count
+                self._find_strays(projection, table)
+                if (first := self._first.get(table.name)) is not None:
+                    self.differences.append(first[1])
+        return rows
+
+    def _find_strays(self, projection: Projection, table: Table) -> None:
+        known = self._streams[projection.topic]
+        for (stream,) in self._ask(sql.SQL("SELECT DISTINCT {stream} FROM {table}"), table):
+            if stream in known or self._is_broken(projection, (stream,)):
+                continue
+            only = sql.SQL(" WHERE t.{} = %s").format(sql.Identifier(table.key[0]))
+            for stored in self._models.scan(table, only, (stream,)):
+                key = tuple(getattr(stored, name) for name in table.key)
+                found = _difference(table, key, stored, None)
+                assert found is not None
+                self._note(table, key, found)
+
+    def _ask(self, query: sql.SQL, table: Table) -> list[tuple[Any, ...]]:
+        names = {"table": sql.Identifier(table.name), "stream": sql.Identifier(table.key[0])}
+        return self._models.connection.execute(query.format(**names)).fetchall()
 
     def _is_broken(self, projection: Projection, key: tuple[Any, ...]) -> bool:
         """Tell whether a row is of a stream whose partition could not be read to its end."""

@@ -6,6 +6,7 @@ URLs. Tests share a server, so each uses names of its own in it.
 
 import contextlib
 import os
+import random
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -14,14 +15,22 @@ from pathlib import Path
 import pytest
 
 from infra.servers import kafka
+from infra.servers.choices import is_free
 from infra.servers.native import look_at_servers, start_servers, stop_servers
 from infra.servers.server import ProgramsMissing
 
 # Brokers of tests live for seconds: Java's second compiler would cost more than it brings.
 KAFKA_OPTS = "-XX:TieredStopAtLevel=1"
+# Below what systems give to outgoing connections, and beside what the native servers choose from.
+_PORTS = range(30_000, 32_768)
 POSTGRES_IMAGE = "timescale/timescaledb:2.21.0-pg17"
 KAFKA_IMAGE = "confluentinc/cp-kafka:7.9.0"
 REDIS_IMAGE = "redis:7.4-alpine"
+
+
+def free_port() -> int:
+    """Return a port that nobody has, and that nobody is likely to get before it is used."""
+    return next(port for port in random.sample(_PORTS, len(_PORTS)) if is_free(port))
 
 
 def docker_answers() -> bool:

@@ -95,7 +95,8 @@ def _open_commands(file: str, stack: contextlib.ExitStack) -> int:
     try:
         return stack.enter_context(Path(file).open("rb")).fileno()
     except OSError as error:
-        raise UnreadableFile(file, error.strerror or str(error)) from error
+        expected = f"a file of commands, or - for standard input: {error.strerror}"
+        raise InvalidValue("FILE", file, expected) from None
 
 
 def _chunks(source: int) -> Iterator[list[bytes]]:

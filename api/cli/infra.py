@@ -23,7 +23,7 @@ def infra_commands(chosen_home: Callable[[Path | None], Path | None]) -> typer.T
         rich_markup_mode=None,
     )
 
-    @commands.command()
+    @commands.command(epilog="Example: daybook infra up --brokers 3 --native")
     def up(
         brokers: Annotated[int | None, typer.Option(help="Kafka brokers: 1 or 3.")] = None,
         native: Annotated[bool, typer.Option("--native", help="As processes.")] = False,
@@ -37,7 +37,7 @@ def infra_commands(chosen_home: Callable[[Path | None], Path | None]) -> typer.T
         """
         _up(_place(chosen_home(home)), brokers, native=native, docker=docker)
 
-    @commands.command()
+    @commands.command(epilog="Example: daybook infra down")
     def down(home: _Home = None) -> None:
         """Stop the servers; their data stay."""
         from infra.servers.containers import stop_containers
@@ -47,7 +47,7 @@ def infra_commands(chosen_home: Callable[[Path | None], Path | None]) -> typer.T
         stop_servers(place, say=_say)
         stop_containers(place, say=_say)
 
-    @commands.command()
+    @commands.command(epilog='Example: eval "$(daybook infra status)"')
     def status(
         as_json: Annotated[bool, typer.Option("--json", help="Print the settings.")] = False,
         home: _Home = None,

@@ -11,7 +11,7 @@ import typer
 
 from api.cli.infra import infra_commands
 from api.cli.output import Format
-from api.cli.queries import QUERY_HELP, answer_query
+from api.cli.queries import QUERY_EXAMPLES, QUERY_HELP, answer_query
 from domain.errors import InvalidValue
 
 USED_WRONGLY: Final = 2
@@ -32,6 +32,13 @@ Home = Annotated[
     Path | None,
     typer.Option(help="Where the embedded servers and archives live (DAYBOOK_HOME)."),
 ]
+MetricsPort = Annotated[
+    int | None,
+    typer.Option(metavar="PORT", min=0, max=65535, help="Serve metrics on 127.0.0.1:PORT."),
+]
+_UNITS: Final = (
+    "Amounts are in the currency of their row, quantities in units of the instrument, times in UTC."
+)
 _homes: list[Path] = []
 
 
@@ -46,7 +53,7 @@ def chosen_home(home: Path | None) -> Path | None:
     return home or (_homes[-1] if _homes else None)
 
 
-@app.command("import")
+@app.command("import", epilog="Example: daybook import deals.csv prices.parquet --zone UTC")
 def import_files(
     files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Files to import.")],
     source: Annotated[
@@ -54,8 +61,12 @@ def import_files(
         typer.Option(help="csv, parquet, ibkr-flex, lobster or fix; recognised when not given."),
     ] = None,
     account: Annotated[str | None, typer.Option(help="The account, where files tell none.")] = None,
-    date: Annotated[str | None, typer.Option(help="The day, where a file has only times.")] = None,
-    zone: Annotated[str | None, typer.Option(help="The zone of times without one.")] = None,
+    date: Annotated[
+        str | None, typer.Option(help="The day, as 2012-06-21, where a file has only times.")
+    ] = None,
+    zone: Annotated[
+        str | None, typer.Option(help="The zone, as America/New_York, of times without one.")
+    ] = None,
     strict: Annotated[bool, typer.Option(help="Reject what would have to be assumed.")] = False,
     dry_run: Annotated[bool, typer.Option(help="Answer, but record nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -69,7 +80,7 @@ def import_files(
     raise typer.Exit(run_import(chosen_home(home), files, told, as_json=as_json))
 
 
-@app.command()
+@app.command(epilog="Example: daybook submit commands.jsonl")
 def submit(
     file: Annotated[str, typer.Argument(help="Commands as JSON Lines; - is standard input.")],
     strict: Annotated[bool, typer.Option(help="Refuse what would have to be assumed.")] = False,
@@ -84,20 +95,32 @@ def submit(
 def _query(name: str) -> Callable[..., None]:
     def query(
         account: Annotated[str | None, typer.Option(help="One account.")] = None,
-        portfolio: Annotated[str | None, typer.Option(help="The accounts of one.")] = None,
+        portfolio: Annotated[
+            str | None, typer.Option(help="The accounts of one, and of those below it.")
+        ] = None,
         instrument: Annotated[str | None, typer.Option(help="One instrument.")] = None,
-        as_of: Annotated[str | None, typer.Option(help="What was true then.")] = None,
+        as_of: Annotated[
+            str | None,
+            typer.Option(help="What was true then: 2024-01-05, or 2024-01-05T15:00:00Z."),
+        ] = None,
         known_at: Annotated[
-            str | None, typer.Option(help="What the ledger knew then: a time, or positions.")
+            str | None,
+            typer.Option(
+                help="What the ledger knew then: a date (its end in UTC), a time with a"
+                " zone, or positions such as 0:12,3:55."
+            ),
         ] = None,
         method: Annotated[
-            str | None, typer.Option(help="What if: fifo, lifo, hifo, average, specific.")
+            str | None,
+            typer.Option(help="What if lots were taken by fifo, lifo, hifo, average or specific."),
         ] = None,
         only_open: Annotated[
-            bool, typer.Option("--open", help="Leave out what is closed.")
+            bool, typer.Option("--open", help="Leave out lots and positions of no units.")
         ] = False,
         chosen: Annotated[Format, typer.Option("--format", help="How to write.")] = Format.TABLE,
-        output: Annotated[Path | None, typer.Option("-o", help="Write to a file.")] = None,
+        output: Annotated[
+            Path | None, typer.Option("-o", help="Write to this file, whole.")
+        ] = None,
         home: Home = None,
     ) -> None:
         answer_query(
@@ -114,17 +137,19 @@ def _query(name: str) -> Callable[..., None]:
             output=output,
         )
 
-    query.__doc__ = QUERY_HELP[name]
+    query.__doc__ = f"{QUERY_HELP[name]}\n\n{_UNITS}"
     return query
 
 
 for _name in QUERY_HELP:
-    app.command(_name)(_query(_name))
+    app.command(_name, epilog=f"Example: {QUERY_EXAMPLES[_name]}")(_query(_name))
 
 
-@app.command("log")
+@app.command("log", epilog="Example: daybook log --account A1 --after 11:4")
 def show_log(
-    account: Annotated[str | None, typer.Option(help="One account's events.")] = None,
+    account: Annotated[
+        str | None, typer.Option(help="One account's events; of another topic, one stream's.")
+    ] = None,
     after: Annotated[str | None, typer.Option(help="Only after these positions.")] = None,
     topic: Annotated[str, typer.Option(help="events, prices or reference.")] = "events",
     as_json: Annotated[bool, typer.Option("--json", help="JSON Lines, as always.")] = True,  # noqa: ARG001
@@ -136,7 +161,7 @@ def show_log(
     print_log(chosen_home(home), account, after, topic)
 
 
-@app.command()
+@app.command(epilog="Example: daybook status --json")
 def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     home: Home = None,
@@ -147,7 +172,7 @@ def status(
     raise typer.Exit(print_status(chosen_home(home), as_json=as_json))
 
 
-@app.command()
+@app.command(epilog="Example: daybook verify")
 def verify(home: Home = None) -> None:
     """Check every record's chain, and every read model against a fresh fold."""
     from api.cli.operations import run_verify
@@ -155,7 +180,7 @@ def verify(home: Home = None) -> None:
     raise typer.Exit(run_verify(chosen_home(home)))
 
 
-@app.command()
+@app.command(epilog="Example: daybook rebuild positions")
 def rebuild(
     projection: Annotated[str | None, typer.Argument(help="One projection; else all.")] = None,
     home: Home = None,
@@ -166,7 +191,7 @@ def rebuild(
     raise typer.Exit(run_rebuild(chosen_home(home), projection))
 
 
-@app.command("migrate-log")
+@app.command("migrate-log", epilog="Example: daybook migrate-log kafka://127.0.0.1:9092/daybook")
 def migrate_log(
     to_url: Annotated[
         str, typer.Argument(metavar="TO_URL", help="kafka://HOST:PORT[,...]/NAMESPACE")
@@ -179,7 +204,7 @@ def migrate_log(
     raise typer.Exit(run_migrate_log(chosen_home(home), to_url))
 
 
-@app.command()
+@app.command(epilog="Example: daybook park prices/3:12 9f64a747e1b9...")
 def park(
     position: Annotated[str, typer.Argument(help="Where the record stands: 3:12.")],
     digest: Annotated[str, typer.Argument(help="The SHA-256 of the record, in hex.")],
@@ -191,7 +216,7 @@ def park(
     raise typer.Exit(run_park(chosen_home(home), position, digest))
 
 
-@app.command()
+@app.command(epilog="Example: daybook serve --port 8080 --rate 200")
 def serve(
     host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
     port: Annotated[
@@ -225,7 +250,7 @@ def serve(
     raise typer.Exit(run_serve(chosen_home(home), serving))
 
 
-@app.command()
+@app.command(epilog="Example: daybook token --role trader --account A1 --expires 8h")
 def token(
     role: Annotated[str, typer.Option(help="trader, compliance, quant, admin or service.")],
     subject: Annotated[str | None, typer.Option(help="Whom it is for; else the role.")] = None,
@@ -236,7 +261,7 @@ def token(
     scope: Annotated[
         list[str] | None, typer.Option(help="Only this of what the role may do; may be repeated.")
     ] = None,
-    expires: Annotated[str, typer.Option(help="When it ends: 30m, 12h, 7d.")] = "12h",
+    expires: Annotated[str, typer.Option(help="When it ends: after 30m, 12h, 7d.")] = "12h",
     audience: Annotated[str, typer.Option(help="What it is meant for.")] = "daybook",
     new_key: Annotated[bool, typer.Option(help="Sign with a new key; old ones stay good.")] = False,
     home: Home = None,
@@ -257,7 +282,7 @@ def token(
     raise typer.Exit(run_token(chosen_home(home), wanted))
 
 
-@app.command()
+@app.command(epilog="Example: daybook bench startup")
 def bench(
     name: Annotated[str | None, typer.Argument(help="One benchmark; else all.")] = None,
 ) -> None:
@@ -267,11 +292,9 @@ def bench(
     raise typer.Exit(run_bench(name))
 
 
-@app.command()
+@app.command(epilog="Example: daybook worker --metrics 9101")
 def worker(
-    metrics: Annotated[
-        int | None, typer.Option(metavar="PORT", help="Serve metrics on this port of 127.0.0.1.")
-    ] = None,
+    metrics: MetricsPort = None,
     home: Home = None,
 ) -> None:
     """Project what is in Kafka into the read models, until SIGTERM."""
@@ -280,11 +303,9 @@ def worker(
     raise typer.Exit(run_worker(chosen_home(home), metrics))
 
 
-@app.command()
+@app.command(epilog="Example: daybook decider --metrics 9102")
 def decider(
-    metrics: Annotated[
-        int | None, typer.Option(metavar="PORT", help="Serve metrics on this port of 127.0.0.1.")
-    ] = None,
+    metrics: MetricsPort = None,
     home: Home = None,
 ) -> None:
     """Decide commands for a log in Kafka, until SIGTERM."""
@@ -315,18 +336,24 @@ def main() -> NoReturn:
         signal.signal(ending, _terminated)
     try:
         app(standalone_mode=True)
-    except InvalidValue as error:
-        _fail(str(error), USED_WRONGLY)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(FOUND_WRONG)
     except Exception as error:
-        _fail_with(error)
+        foreseen = _foreseen(error)
+        if foreseen is None:
+            raise
+        message, status = foreseen
+        typer.echo(f"daybook: {message}", err=True)
+        sys.exit(status)
     sys.exit(0)
 
 
-def _fail_with(error: Exception) -> NoReturn:
-    """Say what is not available or wrong; whatever nobody foresaw is raised as it is."""
+def _foreseen(error: Exception) -> tuple[str, int] | None:
+    """Return what to say of an error and the exit status; None where nobody foresaw it.
+
+    The kinds are told apart here and not in an `except` each, because they are slow to import.
+    """
     import psycopg
 
     from api.importing.lines import UnreadableFile
@@ -334,25 +361,20 @@ def _fail_with(error: Exception) -> NoReturn:
     from streams.log import LogError
 
     match error:
-        case SettingsError():
-            _fail(str(error), USED_WRONGLY)
+        case InvalidValue() | SettingsError():
+            return str(error), USED_WRONGLY
         case InfraError():
-            _fail(str(error), NOT_AVAILABLE)
+            return str(error), NOT_AVAILABLE
         case (
             psycopg.OperationalError()
             | psycopg.errors.ReadOnlySqlTransaction()
             | psycopg.errors.InsufficientPrivilege()
         ):
-            _fail(f"the database answers: {' '.join(str(error).split())}", NOT_AVAILABLE)
+            return f"the database answers: {' '.join(str(error).split())}", NOT_AVAILABLE
         case LogError() | UnreadableFile() | OSError():
-            _fail(str(error), FOUND_WRONG)
+            return str(error), FOUND_WRONG
         case _:
-            raise error
-
-
-def _fail(message: str, code: int) -> NoReturn:
-    typer.echo(f"daybook: {message}", err=True)
-    sys.exit(code)
+            return None
 
 
 def _terminated(number: int, _frame: FrameType | None) -> NoReturn:

@@ -25,6 +25,7 @@ from streams.log import TOPICS, Draft
 from streams.positions import parse_vector
 from streams.projecting import Lag
 from streams.rebuilding import rebuild_beside
+from streams.sql_contract import reader_url
 from streams.verifying import Verdict, verify
 
 _CHUNK: Final = 2000
@@ -70,10 +71,13 @@ def _print_record(record: Record) -> None:
 
 def print_status(home: Path | None, *, as_json: bool) -> int:
     """Show heads and checkpoints; return 1 when anything is halted."""
-    with running(load_settings(home)) as parts:
+    settings = load_settings(home)
+    with running(settings) as parts:
         heads = {topic: parts.log.heads(topic) for topic in TOPICS}
         lags = parts.projector.status()
         parkable = _parkable(parts, lags)
+        sql_url = reader_url(parts.models.dsn, parts.models.schema)
+    is_embedded = settings.store_url.scheme == "embedded"
     halted = any(lag.halted for lag in lags)
     if as_json:
         told: dict[str, Any] = {
@@ -81,6 +85,8 @@ def print_status(home: Path | None, *, as_json: bool) -> int:
             "topics": {topic: _heads(heads[topic]) for topic in TOPICS},
             "projections": lags,
         }
+        if is_embedded:
+            told["sql"] = sql_url
         sys.stdout.write(msgspec.json.encode(told).decode() + "\n")
         return int(halted)
     for topic in TOPICS:
@@ -95,6 +101,8 @@ def print_status(home: Path | None, *, as_json: bool) -> int:
             sys.stdout.write(f"{lag.name} halted in {lag.topic}/{lag.partition}: {lag.halted}\n")
     for position, digest in parkable.items():
         sys.stdout.write(f"to set that record aside: daybook park {position} {digest}\n")
+    if is_embedded:
+        sys.stdout.write(f"SQL, while a daybook process runs: {sql_url}\n")
     return int(halted)
 
 

@@ -34,23 +34,23 @@ def write(shown: "Shown", chosen: Format, path: Path | None) -> None:
         sys.stdout.flush()
         return
     if path.exists() and not path.is_file():  # such as /dev/stdout: there is nothing to replace
-        with _opened(path) as file:
+        with _opened(path, path) as file:
             _write_to(file, shown, chosen)
         return
     partial = path.with_name(f".{path.name}.partial")
     try:
-        with _opened(partial) as file:
+        with _opened(partial, path) as file:
             _write_to(file, shown, chosen)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 
 
-def _opened(path: Path) -> BinaryIO:
+def _opened(path: Path, asked: Path) -> BinaryIO:
     try:
         return path.open("wb")
     except OSError as error:
-        raise InvalidValue("-o", str(path), f"a file to write to: {error.strerror}") from None
+        raise InvalidValue("-o", str(asked), f"a file to write to: {error.strerror}") from None
 
 
 def _write_to(file: BinaryIO, shown: "Shown", chosen: Format) -> None:

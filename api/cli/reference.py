@@ -1,6 +1,7 @@
 """Write docs/reference/cli.md from the commands themselves: `python -m api.cli.reference`."""
 
 import sys
+from collections.abc import Iterator
 from enum import Enum
 from itertools import groupby
 from pathlib import Path
@@ -31,19 +32,39 @@ home work. `--home`, given before the name of a command or after it, overrides `
 def reference() -> str:
     """Return the page as Markdown; neighbours with the same options share one table."""
     commands = [
-        (f"{name}{_arguments(command)}", command.help or "", _options(command))
-        for name, command in typer.main.get_command(app).commands.items()  # type: ignore[attr-defined]
+        (f"{name}{_arguments(command)}", _summary(name, command), _options(command))
+        for name, command in commands_of(typer.main.get_command(app))
     ]
     sections = [_HEADER]
     for options, together in groupby(commands, key=lambda command: command[2]):
         members = list(together)
-        sections.append("## " + ", ".join(usage.split()[0] for usage, _, _ in members) + "\n")
+        sections.append("## " + ", ".join(_name(usage) for usage, _, _ in members) + "\n")
         sections.append(
             "".join(f"- `daybook {usage}`: {summary}\n" for usage, summary, _ in members)
         )
         if options:
             sections.append(options)
     return "\n".join(sections)
+
+
+def commands_of(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield each command with its name, those of groups under the group's."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands_of(command, f"{prefix}{name} ")
+        else:
+            yield f"{prefix}{name}", command
+
+
+def _name(usage: str) -> str:
+    return " ".join(word for word in usage.split() if word.strip("-").islower())
+
+
+def _summary(name: str, command: Any) -> str:
+    """Return the first paragraph of a command's help, and an example of more than its name."""
+    first = " ".join((command.help or "").split("\n\n")[0].split())
+    example = (command.epilog or "").removeprefix("Example: ")
+    return first if example in ("", f"daybook {name}") else f"{first} `{example}`"
 
 
 def _arguments(command: Any) -> str:

@@ -18,6 +18,8 @@ from api.demo.market import read_market
 from api.demo.story import most_eventful, order_events, tell
 from api.importing.run import Counts, Told, Trouble, import_file
 from api.questions import Asker, Question, as_of_from
+from api.read_models import READ_MODELS
+from api.views import Shown
 from api.wiring import Parts, running
 from infra.errors import InfraError
 from infra.settings import load_settings
@@ -27,6 +29,7 @@ from streams.verifying import verify
 HOME: Final = ".daybook-demo"
 PAST: Final = "2008-10-10"
 """A Friday: the end of the worst week that the Dow Jones had had."""
+_ALL: Final = Question()
 _FOUND_WRONG: Final = 1
 _NOT_AVAILABLE: Final = 3
 
@@ -72,18 +75,18 @@ def _show_books(parts: Parts, paths: list[Path]) -> bool:
     """Import the files, then ask the ledger; tell whether all was found as it must be."""
     troubles: list[Trouble] = []
     show.imported(_import(parts, paths, troubles), troubles)
-    asker = Asker(parts, Question(open_only=True))
-    positions = asker.positions()
+    is_open = Question(open_only=True)
+    positions = _ask(parts, "positions", is_open)
     show.positions("The book: open positions at the last close", positions)
     past = Question(open_only=True, as_of=as_of_from(PAST))
-    show.positions(f"The same book as it was on {PAST}", Asker(parts, past).positions())
+    show.positions(f"The same book as it was on {PAST}", _ask(parts, "positions", past))
     instrument = positions.rows[0][1]
     asked = Question(account=EQUAL, instrument=instrument, open_only=True)
-    show.lots(
-        f"The lots of {instrument} in {EQUAL}, first in first out", Asker(parts, asked).lots()
-    )
-    show.balances(asker.balances())
-    show.adds_up(Asker(parts, Question()).positions(), asker.balances(), asker.cash())
+    lots = _ask(parts, "lots", asked)
+    show.lots(f"The lots of {instrument} in {EQUAL}, first in first out", lots)
+    balances = _ask(parts, "balances")
+    show.balances(balances)
+    show.adds_up(_ask(parts, "positions"), balances, _ask(parts, "cash"))
     head = parts.past.end_of("events", MOMENTUM, None)
     by_order = order_events(stream_events(parts.log, "events", MOMENTUM, head))
     order_id = most_eventful(by_order)
@@ -92,6 +95,10 @@ def _show_books(parts: Parts, paths: list[Path]) -> bool:
     verdict = verify(parts.log, parts.models)
     show.verdict(verdict, time.monotonic() - started)
     return verdict.is_clean and not troubles
+
+
+def _ask(parts: Parts, name: str, question: Question = _ALL) -> Shown:
+    return READ_MODELS[name].ask(Asker(parts, question))
 
 
 def _import(

@@ -16,6 +16,7 @@ from api.http.operation import Call, Operation
 from api.http.problems import (
     FORBIDDEN,
     NOT_FOUND,
+    NOT_YET,
     RATE_LIMITED,
     UNKNOWN_ACCOUNT,
     UNKNOWN_PORTFOLIO,
@@ -29,6 +30,12 @@ from streams.ledger import program_version
 
 ANSWER_S: Final = 30.0
 """How long any answer but a stream may take."""
+LATER: Final = "later"
+"""The name of routes that say that they are not there yet."""
+_LATER: Final = {
+    "accounts": ("pnl", "returns", "risk"),
+    "portfolios": ("pnl", "returns", "risk", "attribution"),
+}
 MOST_RECORDED: Final = 1_000
 """Accounts of a list of commands that the audit trail names."""
 
@@ -51,6 +58,7 @@ def create_app(services: Services) -> FastAPI:
     table = operations()
     for path in dict.fromkeys(operation.path for operation in table):
         app.router.routes.append(_route(path, table, services))
+    app.router.routes.extend(_later_routes())
     app.router.routes.append(_document_route(table))
     app.include_router(feed_router)
     app.router.routes.extend(site_routes())
@@ -143,6 +151,21 @@ def _audit(
         "client": request.client.host if request.client else None,
     }
     services.audit.record(**told)
+
+
+def _later_routes() -> list[Route]:
+    """Return the routes of reads that are fixed in advance, and answered by nothing yet."""
+
+    async def endpoint(request: Request) -> Response:
+        name = request.url.path.rpartition("/")[2]
+        request.state.route = f"later/{name}"
+        return Problem(NOT_YET, f"{name} cannot be asked for yet").response()
+
+    return [
+        Route(f"/v1/{owner}/{{name:path}}/{later}", endpoint, methods=["GET"], name=LATER)
+        for owner, laters in _LATER.items()
+        for later in laters
+    ]
 
 
 def _document_route(table: list[Operation]) -> Route:

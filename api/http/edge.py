@@ -9,10 +9,10 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import uuid_utils
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.http.metrics import Metrics
+from api.http.metrics import Metrics, SlowLog
 from api.http.problems import (
     FOREIGN_ORIGIN,
     INTERNAL,
@@ -23,7 +23,6 @@ from api.http.problems import (
 )
 
 _log = logging.getLogger(__name__)
-SLOW_LOG_S: Final = 1.0
 SEND_S: Final = 30.0
 """How long a client may take for one piece of an answer."""
 LONGEST_PATH: Final = 4_096
@@ -45,6 +44,7 @@ HEADERS: Final = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
+_RAW_HEADERS: Final = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
 
 
 class Edge:
@@ -57,7 +57,7 @@ class Edge:
         self._hosts = hosts
         self._metrics = metrics
         self._slow_s = slow_s
-        self._slow = _SlowLog()
+        self._slow = SlowLog()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request or socket."""
@@ -104,7 +104,7 @@ class _Exchange:
     """One request and its answer."""
 
     def __init__(
-        self, scope: Scope, metrics: Metrics, slow_s: float, slow: "_SlowLog", send: Send
+        self, scope: Scope, metrics: Metrics, slow_s: float, slow: SlowLog, send: Send
     ) -> None:
         self._scope = scope
         self._metrics = metrics
@@ -129,7 +129,7 @@ class _Exchange:
                 await refusal.response()(self._scope, receive, self._sent)
                 return
             await app(self._scope, receive, self._sent)
-        except Exception as error:
+        except Exception as error:  # whatever it is: who asks is answered, and sees no trace
             await self._answer_error(error, receive)
         finally:
             self._metrics.under_way.dec()
@@ -147,10 +147,13 @@ class _Exchange:
     async def _sent(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._status = message["status"]
-            headers = MutableHeaders(scope=message)
-            for name, value in HEADERS.items():
-                headers.setdefault(name, value)
-            headers["X-Request-Id"] = self._id
+            told = message["headers"]
+            names = {name for name, _ in told}
+            message["headers"] = [
+                *told,
+                *(header for header in _RAW_HEADERS if header[0] not in names),
+                (b"x-request-id", self._id.encode()),
+            ]
             await self._send(message)
             return
         try:
@@ -167,22 +170,6 @@ class _Exchange:
         self._metrics.seconds.labels(method, route).observe(taken)
         if taken >= self._slow_s:
             self._slow.tell(f"slow request {self._id}: {method} {route} took {taken * 1e3:.0f} ms")
-
-
-class _SlowLog:
-    """Tells of slow requests, of one a second: under load all of them are slow."""
-
-    def __init__(self) -> None:
-        self._told_at = float("-inf")
-        self._untold = 0
-
-    def tell(self, what: str) -> None:
-        now = time.monotonic()
-        if now - self._told_at < SLOW_LOG_S:
-            self._untold += 1
-            return
-        _log.warning("%s; %d others since the last such line", what, self._untold)
-        self._told_at, self._untold = now, 0
 
 
 class ClientStalled(Exception):  # noqa: N818 - names what happened

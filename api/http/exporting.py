@@ -9,26 +9,29 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from itertools import islice
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
-from psycopg import sql
 from starlette.responses import Response
 
+from api.http.copies import Copies
 from api.http.formats import Format, is_current, streamed, tag, whole
 from api.http.operation import Call
-from api.http.pages import Period, conditions, is_stored, period_rows, position_now, where
+from api.http.pages import EVER, Period, conditions, is_stored, period_rows, position_now, where
 from api.http.problems import OVERLOADED, Problem
-from api.http.readers import Lender, bound
+from api.http.readers import bound
+from api.http.stored import Stored, stored_tables
 from api.questions import Asker, Question
 from api.read_models import ReadModel
 from api.tables import ArrowPieces, CsvPieces, Pieces, Scales, scales_of
 from api.wiring import Parts
 from streams.positions import to_text
 
+if TYPE_CHECKING:
+    from api.http.services import Services
+
 STATEMENT_S: Final = 300
 _ROWS: Final = 5_000
 _Made = Generator[bytes, None, None]
-_COPIED_BYTES: Final = 4 << 20
 
 
 async def exported(
@@ -47,7 +50,7 @@ async def exported(
     stack = contextlib.AsyncExitStack()
     stack.callback(slots.release)
     try:
-        made = _pieces(call.services.exporters, model, question, period, accounts, chosen)
+        made = _pieces(call.services, model, question, period, accounts, chosen)
         stack.push_async_callback(asyncio.to_thread, made.close)
         position = (await _next(made) or b"").decode()
     except BaseException:
@@ -79,7 +82,7 @@ async def _next(made: _Made) -> bytes | None:
 
 
 def _pieces(
-    exporters: Lender,
+    services: "Services",
     model: ReadModel,
     question: Question,
     period: Period,
@@ -87,7 +90,7 @@ def _pieces(
     chosen: Format,
 ) -> _Made:
     """Yield the position that the answer is from, and then the table."""
-    with exporters.parts() as parts:
+    with services.exporters.parts() as parts:
         connection = parts.models.connection
         bound(connection, STATEMENT_S)
         with connection.transaction():
@@ -101,7 +104,8 @@ def _pieces(
                 position = to_text(asker.known_at)
             yield position.encode()
             if is_stored(model, question) and model.view is not None:
-                yield from _stored_pieces(parts, model, question, asker, period, chosen)
+                copies = services.copies
+                yield from _stored_pieces(parts, model, question, asker, period, chosen, copies)
             else:
                 shown = model.show(asker, period_rows(model.rows(asker), period))
                 pieces = _writer(model, chosen, scales_of(shown.columns, shown.rows))
@@ -118,6 +122,7 @@ def _stored_pieces(
     asker: Asker,
     period: Period,
     chosen: Format,
+    copies: Copies,
 ) -> Iterator[bytes]:
     table = model.table
     assert table is not None
@@ -129,67 +134,22 @@ def _stored_pieces(
         while batch := list(islice(rows, _ROWS)):
             yield pieces.rows(model.show(asker, batch).rows)
         return
-    scales = _stored_scales(parts, model, where(told), values)
-    batches = ArrowPieces(model.columns, scales, "arrow" if chosen == "arrow" else "parquet")
-    yield batches.first()
-    for lines in _copied(parts, model, where(told), values):
-        yield batches.copied(lines)
-    yield batches.last()
+    account = question.account if (question, period) == (_all_of(question), EVER) else None
+    scales, found = stored_tables(Stored(parts, model, told, values), account, copies)
+    with contextlib.closing(found):
+        batches = ArrowPieces(model.columns, scales, "arrow" if chosen == "arrow" else "parquet")
+        yield batches.first()
+        for rows in found:
+            yield batches.table(rows)
+        yield batches.last()
 
 
-def _copied(
-    parts: Parts, model: ReadModel, condition: sql.Composed, values: list[Any]
-) -> Iterator[bytes]:
-    """Yield rows as lines of CSV, some thousands at a time.
-
-    Postgres writes CSV and Arrow reads it, both in native code: taking each value through Python
-    would take ten times as long.
-    """
-    assert model.table is not None
-    assert model.view is not None
-    query = sql.SQL("COPY (SELECT {} FROM {} AS t{} ORDER BY {}) TO STDOUT (FORMAT csv)").format(
-        sql.SQL(", ").join(sql.SQL(column.sql) for column in model.view.columns),
-        sql.Identifier(model.table.name),
-        condition,
-        sql.SQL(", ").join(sql.Identifier("t", name) for name in model.table.key),
-    )
-    held: list[Any] = []
-    size = 0
-    with parts.models.connection.cursor() as cursor, cursor.copy(query, values) as copy:
-        for line in copy:
-            held.append(line)
-            size += len(line)
-            if size >= _COPIED_BYTES:
-                yield b"".join(held)
-                held, size = [], 0
-    if held:
-        yield b"".join(held)
+def _all_of(question: Question) -> Question:
+    """Return the question for everything of its account."""
+    return Question(account=question.account)
 
 
 def _writer(model: ReadModel, chosen: Format, scales: Scales) -> Pieces:
     if chosen in ("arrow", "parquet"):
         return ArrowPieces(model.columns, scales, "arrow" if chosen == "arrow" else "parquet")
     return CsvPieces(model.columns)
-
-
-def _stored_scales(
-    parts: Parts, model: ReadModel, condition: sql.Composed, values: list[Any]
-) -> Scales:
-    """Return the least scale of each decimal column, as the store counts it."""
-    table = model.table
-    assert table is not None
-    names = [name for name, kind in model.columns if kind == "decimal"]
-    told = sql.SQL(", ").join(
-        sql.SQL("max(scale(t.{0})), length(trunc(max(abs(t.{0})))::text)").format(
-            sql.Identifier(name)
-        )
-        for name in names
-    )
-    query = sql.SQL("SELECT {} FROM {} AS t{}").format(told, sql.Identifier(table.name), condition)
-    row = parts.models.connection.execute(query, values).fetchone()
-    assert row is not None
-    found = zip(names, row[::2], row[1::2], strict=True)
-    return {
-        name: (scale or 0) if (scale or 0) + (whole_digits or 0) <= 38 else None
-        for name, scale, whole_digits in found
-    }

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
@@ -64,6 +65,9 @@ class Follower:
         self._waiters: list[_Waiter] = []
         self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
         self.reached: Reached = {}
+        self.prices_reached: tuple[int, ...] = ()
+        self.looked_at = float("-inf")
+        """When it was last certain, on the monotonic clock, that `reached` is how it is."""
         self.on_change: Callable[[], None] = lambda: None
 
     def start(self) -> None:
@@ -119,15 +123,22 @@ class Follower:
             if self._projects:
                 finish_transfers(parts)
                 parts.projector.catch_up()
+            looked_at = time.monotonic()
             found = parts.models.checkpoints()
             reached = {place: one.next_offset for place, one in found.items()}
-            if reached != self.reached:
+            if reached == self.reached:
+                self.looked_at = looked_at
+            else:
                 with contextlib.suppress(RuntimeError):  # the loop has ended
-                    self._loop.call_soon_threadsafe(self._tell, reached)
+                    self._loop.call_soon_threadsafe(self._tell, reached, looked_at)
             self._wake.wait(WAITED_FOR_S if self._waiters else IDLE_S)
 
-    def _tell(self, reached: Reached) -> None:
+    def _tell(self, reached: Reached, looked_at: float) -> None:
         self.reached = reached
+        self.prices_reached = tuple(
+            offset for (projection, _), offset in sorted(reached.items()) if projection == "prices"
+        )
+        self.looked_at = looked_at
         for waiter in self._waiters:
             if not waiter.done.done() and waiter.is_met(reached):
                 waiter.done.set_result(None)

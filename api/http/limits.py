@@ -61,12 +61,16 @@ class LocalLimiter:
 
 
 class RedisLimiter:
-    """Buckets in Redis, shared by all processes; without Redis each process counts by itself."""
+    """Buckets in Redis, shared by all processes of a ledger, which its namespace tells from others.
 
-    def __init__(self, url: str, rate: int) -> None:
+    Without Redis each process counts by itself.
+    """
+
+    def __init__(self, url: str, namespace: str, rate: int) -> None:
         import redis.asyncio
 
         self._rate = rate
+        self._namespace = namespace
         self._alone = LocalLimiter(rate)
         self._client: Any = redis.asyncio.Redis.from_url(
             url, socket_timeout=0.2, socket_connect_timeout=0.2
@@ -83,7 +87,8 @@ class RedisLimiter:
         if time.monotonic() >= self._down_until:
             try:
                 told = await self._script(
-                    keys=[f"daybook:limit:{subject}"], args=[self._rate, self._rate * _BURST_S]
+                    keys=[f"{self._namespace}:limit:{subject}"],
+                    args=[self._rate, self._rate * _BURST_S],
                 )
                 return float(told)
             except (RedisError, OSError, TimeoutError):
@@ -95,8 +100,8 @@ class RedisLimiter:
         await self._client.aclose()
 
 
-def limiter_for(settings: Settings, rate: int) -> Limiter:
+def limiter_for(settings: Settings, namespace: str, rate: int) -> Limiter:
     """Return the limiter that the settings ask for."""
     if settings.cache_url.scheme in ("redis", "rediss") and rate:
-        return RedisLimiter(settings.cache_url.text, rate)
+        return RedisLimiter(settings.cache_url.text, namespace, rate)
     return LocalLimiter(rate)

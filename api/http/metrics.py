@@ -1,8 +1,13 @@
 """Rate, errors and duration of requests, by route: never by account or by whole path."""
 
+import logging
+import time
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_log = logging.getLogger(__name__)
+_TOLD_EVERY_S: Final = 1.0
 
 _BUCKETS: Final = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
@@ -33,3 +38,19 @@ class Metrics:
             ("projection",),
             registry=registry,
         )
+
+
+class SlowLog:
+    """Tells of one line a second: under load all requests are slow."""
+
+    def __init__(self) -> None:
+        self._told_at = float("-inf")
+        self._untold = 0
+
+    def tell(self, what: str) -> None:
+        now = time.monotonic()
+        if now - self._told_at < _TOLD_EVERY_S:
+            self._untold += 1
+            return
+        _log.warning("%s; %d others since the last such line", what, self._untold)
+        self._told_at, self._untold = now, 0

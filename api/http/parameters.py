@@ -60,6 +60,9 @@ OPEN: Final = Parameter(
 )
 INSTRUMENT: Final = Parameter("instrument", "One instrument.", _TEXT, "AAPL")
 ACCOUNT: Final = Parameter("account", "One account.", _TEXT, "A1")
+ORDER: Final = Parameter("order", "One order, by its id.", _TEXT, "O1")
+DEAL: Final = Parameter("deal", "One deal, by its id.", _TEXT, "D1")
+CURRENCY: Final = Parameter("currency", "One currency.", _TEXT, "USD")
 CURSOR: Final = Parameter("cursor", "The `next` of the page before.", _TEXT, "")
 LIMIT: Final = Parameter(
     "limit",

@@ -52,6 +52,7 @@ REFUSED: Final = Kind("refused", 422, "The command was refused")
 LACKING: Final = Kind("lacking", 422, "Something that the command needs is not there")
 RATE_LIMITED: Final = Kind("rate-limited", 429, "Too many requests")
 INTERNAL: Final = Kind("internal", 500, "Something went wrong here")
+NOT_YET: Final = Kind("not-there-yet", 501, "This is not there yet")
 OVERLOADED: Final = Kind("overloaded", 503, "The server has too much to do")
 UNAVAILABLE: Final = Kind("unavailable", 503, "A part that is needed is not available")
 NOT_REACHED: Final = Kind("position-not-reached", 504, "The read models are not there yet")
@@ -79,12 +80,28 @@ KINDS: Final = (
     LACKING,
     RATE_LIMITED,
     INTERNAL,
+    NOT_YET,
     OVERLOADED,
     UNAVAILABLE,
     NOT_REACHED,
     TOO_LONG,
 )
 """Every kind, as docs/reference/problems.md lists them."""
+
+UNKNOWN_TOPIC: Final = Kind("unknown-topic", 404, "There is no such topic")
+TOPIC_NOT_YET: Final = Kind("topic-not-yet", 501, "This topic is not there yet")
+DUPLICATE_SUBSCRIPTION: Final = Kind("duplicate-subscription", 409, "The id is in use")
+UNKNOWN_SUBSCRIPTION: Final = Kind("unknown-subscription", 404, "There is no such subscription")
+TOO_MANY_SUBSCRIPTIONS: Final = Kind("too-many-subscriptions", 429, "Too many subscriptions")
+
+FEED_KINDS: Final = (
+    UNKNOWN_TOPIC,
+    TOPIC_NOT_YET,
+    DUPLICATE_SUBSCRIPTION,
+    UNKNOWN_SUBSCRIPTION,
+    TOO_MANY_SUBSCRIPTIONS,
+)
+"""The problems that only the feed has."""
 
 _BY_STATUS: Final = {404: NOT_FOUND, 405: METHOD_NOT_ALLOWED}
 _RETRY_S: Final = {RATE_LIMITED: 1, OVERLOADED: 1, UNAVAILABLE: 2, NOT_REACHED: 1, TOO_LONG: 5}

@@ -1,6 +1,6 @@
 """Reads of the read models: one operation for each, made from the table of them."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, Final
 
 import msgspec
@@ -12,14 +12,16 @@ from api.http.cursors import from_cursor, to_cursor
 from api.http.directory import account_exists, portfolio_exists
 from api.http.exporting import exported
 from api.http.formats import Format, chosen_format, tag, whole
+from api.http.hot import Answer
 from api.http.openapi import page_reply
 from api.http.operation import Call, Operation, Parameter
-from api.http.pages import Page, Period, page, projection_of
+from api.http.pages import Page, Period, is_of_now, page, projection_of
 from api.http.problems import UNKNOWN_ACCOUNT, UNKNOWN_PORTFOLIO, Problem
 from api.questions import Asker, Question, known_at_from, method_from
 from api.read_models import READ_MODELS, ReadModel
-from api.tables import ArrowPieces, CsvPieces, json_row, scales_of
+from api.tables import ArrowPieces, CsvPieces, json_rows, scales_of
 from api.wiring import Parts
+from schemas.partitioning import partition_of
 
 _EVERY: Final = (p.MIN_POSITION, p.CURSOR, p.LIMIT, p.FORMAT)
 _PAST: Final = (p.AS_OF, p.KNOWN_AT)
@@ -94,7 +96,7 @@ def _answer(model: ReadModel) -> Callable[[Call], Awaitable[Response]]:
         question, period = _question(call, asked), Period(asked.time(p.FROM), asked.time(p.TO))
         chosen = chosen_format(call.request, _told_format(asked))
         limit, places = asked.limit(), asked.places(p.MIN_POSITION, call.services.partitions)
-        same = f"{call.services.log_id} {call.request.url.path} {asked.question()}"
+        same = f"{call.services.log_id} {call.request.scope['path']} {asked.question()}"
         cursor = asked.get(p.CURSOR)
         after = None if cursor is None else from_cursor(cursor, same)
         key = question.account if projections[0] not in _OF_INSTRUMENTS else question.instrument
@@ -105,15 +107,37 @@ def _answer(model: ReadModel) -> Callable[[Call], Awaitable[Response]]:
             return await exported(call, model, question, period, accounts, chosen)
         rows = p.DEFAULT_LIMIT if limit is None else limit
 
-        def read(parts: Parts) -> Response:
+        def read(parts: Parts) -> Answer:
             found = page(parts, model, question, period, after, rows, accounts(parts))
             if not found.shown.rows and after is None:
                 _check_there(parts, question)
-            return _page_response(call, found, _content(found, chosen), chosen, same)
+            return _page(call, found, _content(found, chosen), chosen, same)
 
-        return await call.services.readers.run(read)
+        found = await _hot(call, model, question, (same, cursor, rows, chosen), read)
+        return whole(call.request, found.content, chosen, found.etag, found.headers)
 
     return answer
+
+
+async def _hot(
+    call: Call,
+    model: ReadModel,
+    question: Question,
+    asked: tuple[Hashable, ...],
+    read: Callable[[Parts], Answer],
+) -> Answer:
+    """Return an answer that still holds, else one that is read."""
+    services = call.services
+    if question.account is None or not is_of_now(question):
+        return await services.readers.run(read)
+    partition = partition_of(question.account, services.partitions)
+    state = services.hot.state(model, projection_of(model).name, partition)
+    found = services.hot.find(asked, state)
+    if found is None or state is None:
+        found = await services.readers.run(read)
+        if state is not None:
+            services.hot.keep(asked, state, found)
+    return found
 
 
 def _told_format(asked: p.Asked) -> str | None:
@@ -158,8 +182,7 @@ def _check_there(parts: Parts, question: Question) -> None:
 def _content(found: Page, chosen: Format) -> bytes:
     shown = found.shown
     if chosen == "json":
-        names = [name for name, _ in shown.columns]
-        return b"[" + b",".join(json_row(names, row) for row in shown.rows) + b"]"
+        return b"[" + b",".join(json_rows(shown.columns, shown.rows)) + b"]"
     if chosen == "csv":
         lines = CsvPieces(shown.columns)
         return lines.first() + lines.rows(shown.rows)
@@ -167,7 +190,7 @@ def _content(found: Page, chosen: Format) -> bytes:
     return batches.first() + batches.rows(shown.rows) + batches.last()
 
 
-def _page_response(call: Call, found: Page, content: bytes, chosen: Format, same: str) -> Response:
+def _page(call: Call, found: Page, content: bytes, chosen: Format, same: str) -> Answer:
     following = None if found.last is None else to_cursor(found.last, same)
     headers = {"Daybook-Position": found.position}
     if found.is_provisional:
@@ -182,4 +205,4 @@ def _page_response(call: Call, found: Page, content: bytes, chosen: Format, same
             msgspec.json.encode(following),
             msgspec.json.encode(found.position),
         )
-    return whole(call.request, content, chosen, etag, headers)
+    return Answer(content, etag, headers)

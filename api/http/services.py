@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import AsyncIterator, Mapping
 from typing import Final
 
@@ -10,11 +9,13 @@ from msgspec import Struct
 from prometheus_client import CollectorRegistry
 
 from api.http.audit import AuditTrail
+from api.http.copies import Copies
 from api.http.directory import Directory
 from api.http.following import TOPIC_OF, Follower
+from api.http.hot import HotAnswers
 from api.http.keys import KeyRing
 from api.http.limits import Limiter, limiter_for
-from api.http.metrics import Metrics
+from api.http.metrics import Metrics, SlowLog
 from api.http.problems import NOT_REACHED, Problem
 from api.http.readers import Lender, Readers
 from api.http.security import Gate, Principal
@@ -23,7 +24,6 @@ from infra.settings import Settings
 from schemas.partitioning import partition_of
 from streams.log import TopicPartition
 
-_log = logging.getLogger(__name__)
 WAIT_S: Final = 5.0
 OWN_WRITES_S: Final = 1.0
 MOST_EXPORTS: Final = 4
@@ -56,6 +56,7 @@ class Services:
         loop: asyncio.AbstractEventLoop,
         partitions: int,
         log_id: str,
+        namespace: str,
     ) -> None:
         self.settings = settings
         self.options = options
@@ -63,6 +64,7 @@ class Services:
         self.log_id = log_id
         self.readers = Readers(settings, options.readers)
         self.follower = Follower(settings, loop)
+        self.hot = HotAnswers(self.follower)
         self.writer = Writer(settings, loop, self.follower)
         self.directory = Directory(self.readers)
         keys = KeyRing(settings.home, options.jwks)
@@ -72,11 +74,13 @@ class Services:
             audience=options.audience,
             issuer=options.issuer,
         )
-        self.limiter: Limiter = limiter_for(settings, options.requests_a_second)
+        self.limiter: Limiter = limiter_for(settings, namespace, options.requests_a_second)
         self.registry = CollectorRegistry()
         self.metrics = Metrics(self.registry)
         self.audit = AuditTrail(settings.home)
         self.exporters = Lender(settings)
+        self.copies = Copies(settings.home)
+        self._behind = SlowLog()
         self.export_slots = asyncio.Semaphore(MOST_EXPORTS)
 
     async def owns(self, principal: Principal, account: str) -> bool:
@@ -110,7 +114,7 @@ class Services:
         """
         own = self._own_writes(projections, key)
         if own and not await self.follower.wait(own, projections, OWN_WRITES_S):
-            _log.warning("reads are answered from before the last writes: projecting is behind")
+            self._behind.tell("reads are answered from before the last writes")
         if not places or await self.follower.wait(places, projections, WAIT_S):
             return
         raise Problem(
@@ -138,8 +142,8 @@ class Services:
 async def running_services(settings: Settings, options: Options) -> AsyncIterator[Services]:
     """Start the parts of a server and stop them; raises ServerUnavailable for one not there."""
     loop = asyncio.get_running_loop()
-    log_id, partitions = await asyncio.to_thread(_log_facts, settings)
-    services = Services(settings, options, loop, partitions, log_id)
+    log_id, partitions, namespace = await asyncio.to_thread(_log_facts, settings)
+    services = Services(settings, options, loop, partitions, log_id, namespace)
     services.follower.start()
     services.writer.start()
     fresh_keys = asyncio.create_task(services.gate.keys.keep_fresh())
@@ -151,12 +155,12 @@ async def running_services(settings: Settings, options: Options) -> AsyncIterato
         await services.limiter.close()
 
 
-def _log_facts(settings: Settings) -> tuple[str, int]:
+def _log_facts(settings: Settings) -> tuple[str, int, str]:
     from api.wiring import running
 
     with running(settings) as parts:
         assert parts.models is not None  # the tables are made before anybody asks
-        return parts.log.log_id, parts.log.partitions
+        return parts.log.log_id, parts.log.partitions, parts.schema
 
 
 def _close(services: Services) -> None:

@@ -13,11 +13,14 @@ from api.http.formats import tag, whole
 from api.http.openapi import page_schema
 from api.http.operation import Call, Operation, Reply
 from api.http.problems import FORBIDDEN, UNKNOWN_ACCOUNT, Problem
+from api.questions import known_at_from
 from api.wiring import Parts
 from domain.commands import Topic
 from domain.errors import InvalidValue
+from domain.times import Instant
 from schemas.partitioning import partition_of
 from streams.log import TOPICS, Log
+from streams.positions import KnownAt, check_reached, known_at_instant
 
 _EVENT: Final[dict[str, Any]] = {
     "type": "object",
@@ -37,6 +40,13 @@ _EXAMPLE: Final = {
     "position": "3:12",
     "hash": "f" * 64,
 }
+_ABOUT: Final = (
+    (p.INSTRUMENT, "instrument"),
+    (p.ORDER, "order_id"),
+    (p.DEAL, "deal_id"),
+    (p.CURRENCY, "currency"),
+)
+"""Parameters, and the fields of an event's data that they pick by."""
 _NOTHING: Final = "there is no such account, or it is not yours"
 
 
@@ -49,9 +59,20 @@ def operations() -> list[Operation]:
             path="/v1/events",
             summary="Events as stored, with position and hash",
             description="Of one account in its order, or partition by partition. `after` names"
-            " positions already had. The `next` of the last page goes on when more is there.",
+            " positions already had. The `next` of the last page goes on when more is there."
+            " With `account`, `instrument`, `order`, `deal` and `currency` leave out the events"
+            " whose data, or one of its legs, has another one or none.",
             scope="read",
-            parameters=(p.TOPIC, p.ACCOUNT, p.AFTER, p.MIN_POSITION, p.CURSOR, p.LIMIT),
+            parameters=(
+                p.TOPIC,
+                p.ACCOUNT,
+                *(parameter for parameter, _ in _ABOUT),
+                p.KNOWN_AT,
+                p.AFTER,
+                p.MIN_POSITION,
+                p.CURSOR,
+                p.LIMIT,
+            ),
             answer=_answer,
             replies={
                 200: Reply(
@@ -67,9 +88,16 @@ def operations() -> list[Operation]:
 class _Asked(Struct, frozen=True):
     topic: Topic
     account: str | None
+    about: tuple[tuple[str, str], ...]
+    """Fields of an event's data, and what they must be."""
     offsets: dict[int, int]
     """By partition, the offset to go on from."""
     limit: int
+    known_at: KnownAt | Instant | None
+
+
+class _Told(Struct, frozen=True):
+    data: dict[str, Any]
 
 
 class _Found(Struct, frozen=True):
@@ -87,7 +115,12 @@ async def _answer(call: Call) -> Response:
     await services.wait_for(asked.places(p.MIN_POSITION, services.partitions), ())
     same = f"{services.log_id} events {asked.question()}"
     wanted = _Asked(
-        topic, account, _start(call, asked, topic, same), asked.limit() or p.DEFAULT_LIMIT
+        topic,
+        account,
+        _about(asked, topic, account),
+        _start(call, asked, topic, same),
+        asked.limit() or p.DEFAULT_LIMIT,
+        known_at_from(asked.get(p.KNOWN_AT)),
     )
     return await services.readers.run(
         lambda parts: _response(call, wanted, _read(parts, wanted), same)
@@ -126,24 +159,60 @@ def _start(call: Call, asked: p.Asked, topic: Topic, same: str) -> dict[int, int
     return {partition: offset + 1 for (_, partition), offset in places.items()}
 
 
+def _about(asked: p.Asked, topic: Topic, account: str | None) -> tuple[tuple[str, str], ...]:
+    told = tuple(
+        (name, value) for parameter, name in _ABOUT if (value := asked.id(parameter)) is not None
+    )
+    if told and (account is None or topic != "events"):
+        # Looking through the whole log for a few events is no question of one request.
+        raise InvalidValue("account", account, "the account whose events are looked through")
+    return told
+
+
+def _is_about(value: bytes, about: tuple[tuple[str, str], ...]) -> bool:
+    """Tell whether the data of a record, or one of its legs, has all of this."""
+    if not all(msgspec.json.encode(told) in value for _, told in about):
+        return False
+    try:
+        data = msgspec.json.decode(value, type=_Told).data
+    except msgspec.DecodeError:  # it was set aside: it tells nothing
+        return False
+    legs = [one for one in data.get("legs") or () if isinstance(one, dict)]
+    return any(all(one.get(name) == told for name, told in about) for one in (data, *legs))
+
+
 def _read(parts: Parts, asked: _Asked) -> _Found:
     log = parts.log
-    heads = log.heads(asked.topic)
+    heads = _ends(log, asked)
     if asked.account is None:
         return _read_partitions(log, asked, heads)
     partition = partition_of(asked.account, log.partitions)
     offset = asked.offsets.get(partition, 0)
     events: list[bytes] = []
+    is_there = False
     for record in parts.streams.read_stream(asked.topic, asked.account, heads[partition]):
-        if record.offset < offset:
+        is_there = True
+        if record.offset < offset or (asked.about and not _is_about(record.value, asked.about)):
             continue
         if len(events) == asked.limit:
             return _Found(events, {partition: offset}, True)
         events.append(event_json(record))
         offset = record.offset + 1
-    if not events and not asked.offsets:
+    if not is_there and not asked.offsets:
         raise Problem(UNKNOWN_ACCOUNT, _NOTHING)
     return _Found(events, {partition: heads[partition]}, False)
+
+
+def _ends(log: Log, asked: _Asked) -> list[int]:
+    """Return by partition the offset at which the log ends, or what is asked for of it."""
+    heads, known_at = log.heads(asked.topic), asked.known_at
+    if known_at is None:
+        return heads
+    if isinstance(known_at, str):
+        known_at = known_at_instant(log, known_at)
+    else:
+        known_at = check_reached(log, known_at)
+    return [known_at.end(asked.topic, number, head) for number, head in enumerate(heads)]
 
 
 def _read_partitions(log: Log, asked: _Asked, heads: list[int]) -> _Found:

@@ -33,6 +33,8 @@ MOST_AT_ONCE: Final = 2_000
 ANSWER_S: Final = 20.0
 """After so long an asker is told that nobody decides: more than a decider takes to follow another,
 less than every request may take."""
+_LAST_S: Final = 2.0
+"""How long the last batch is waited for when all requests have been answered, or given up."""
 
 Answers = list[Answer | Missing]
 _Fronts = dict[bool, Front]
@@ -55,6 +57,8 @@ class Writer:
         self._loop = loop
         self._follower = follower
         self._waiting = 0
+        self._parts: Parts | None = None
+        self._is_closing = False
         self.acknowledged: dict[TopicPartition, int] = {}
         """By partition, the offset of the last record that was answered with."""
         self._queue: queue.SimpleQueue[_Submission | None] = queue.SimpleQueue()
@@ -65,10 +69,16 @@ class Writer:
         self._thread.start()
 
     def close(self) -> None:
-        """Answer what has arrived, and stop."""
+        """Answer what has arrived, and stop; no decider is waited for longer than seconds."""
         self._queue.put(None)
-        if self._thread.is_alive():
-            self._thread.join()
+        if not self._thread.is_alive():
+            return
+        self._thread.join(_LAST_S)
+        self._is_closing = True
+        parts = self._parts
+        if self._thread.is_alive() and parts is not None and parts.is_distributed:
+            parts.ledger.close()
+        self._thread.join()
 
     async def submit(self, facts: Sequence[Fact], *, strict: bool = False) -> Answers:
         """Return the answers to facts, each durable.
@@ -101,6 +111,7 @@ class Writer:
         while batch is not None:
             try:
                 with running(self._settings) as parts:
+                    self._parts = parts
                     fronts = _fronts(parts)
                     while (batch := self._gathered()) is not None:
                         if not self._submit(parts, fronts, batch):
@@ -112,7 +123,7 @@ class Writer:
                 # Where the ledger could not even be opened, who asks next must hear of it.
                 batch = batch or self._gathered()
                 self._fail(batch or [], error)
-                batch = None if batch is None else []
+                batch = None if batch is None or self._is_closing else []
 
     def _gathered(self) -> list[_Submission] | None:
         """Return what has arrived, once there is anything; None when nothing more will come."""

@@ -13,7 +13,8 @@ from io import BufferedReader
 from typing import Final
 
 from api.importing.lines import Line, Options, Problem, UnreadableFile, open_input
-from api.importing.tables import Broken, Record, read_table
+from api.importing.table_reading import read_table
+from api.importing.table_rows import Broken, Record
 
 MAX_RECORD: Final = 1 << 20
 """Bytes that one record may have."""

@@ -9,7 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from api.importing.lines import Line, Options, Problem, open_input
-from api.importing.tables import Broken, Record, read_table, recognise
+from api.importing.table_reading import read_table
+from api.importing.table_rows import Broken, Record
+from api.importing.tables import recognise
 from domain.errors import shorten
 from domain.money import MAX_SCALE, normalized, to_plain
 

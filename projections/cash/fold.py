@@ -20,6 +20,7 @@ from projections.cash.tables import (
     CashLegRow,
     CashRow,
 )
+from projections.plain import Folded, PlainDeal, whole
 from projections.rows import Changed, Projection, Rows, Table, Wanted, time_ns
 
 _REPLACING: Final[frozenset[type[events.Event]]] = frozenset(
@@ -58,14 +59,18 @@ class CashFold:
         self._totals: dict[BalanceKey, tuple[Decimal, int]] = {}
         self._of_origin: dict[Origin, list[tuple[str, ...]]] = defaultdict(list)
         self._origins_given: set[Origin] = set()
+        self._told: Sequence[Folded] = ()
+        self._batch: Sequence[Folded] = ()
+        self._lines: list[str] = []
 
-    def wants(self, batch: Sequence[Stamped]) -> Sequence[Wanted]:
+    def wants(self, batch: Sequence[Folded]) -> Sequence[Wanted]:
         """Want what is reversed or replaced, then the balances that the batch moves."""
         if self._fresh:
             return ()
+        batch = self._opened(batch)
         cash, origins = set(), set()
         for one in batch:
-            if type(one.event) in _REPLACING:
+            if type(one) is Stamped and type(one.event) in _REPLACING:
                 origin = _replaced(one)
                 origins.add(origin)
                 if origin[1] == "cash":
@@ -77,12 +82,28 @@ class CashFold:
         missing = [one for one in wanted if one.values]
         return missing or self._wants_balances(batch, origins)
 
-    def _wants_balances(self, batch: Sequence[Stamped], replaced: set[Origin]) -> Sequence[Wanted]:
-        days = {
-            (one.key, leg.currency, leg.settlement_date or "")
-            for one in batch
-            for leg in _legs_of(one)
-        }
+    def _opened(self, batch: Sequence[Folded]) -> Sequence[Folded]:
+        """Return a batch with the plain deals whole that something else in it may take out."""
+        if self._told is not batch:
+            self._told = batch
+            mixed = {
+                one.key for one in batch if type(one) is Stamped and type(one.event) in _REPLACING
+            }
+            self._batch = [
+                one.stamped() if type(one) is PlainDeal and one.key in mixed else one
+                for one in batch
+            ]
+        return self._batch
+
+    def _wants_balances(self, batch: Sequence[Folded], replaced: set[Origin]) -> Sequence[Wanted]:
+        days = set()
+        for one in batch:
+            if type(one) is PlainDeal:
+                if one.amount:
+                    days.add((one.key, one.leg_currency, one.settlement_date))
+            else:
+                for leg in _legs_of(one):  # type: ignore[arg-type]
+                    days.add((one.key, leg.currency, leg.settlement_date or ""))
         for origin in replaced:
             for key in self._of_origin.get(origin, ()):
                 row = self._legs.by_key[key]
@@ -109,9 +130,13 @@ class CashFold:
         if key not in known:
             known.append(key)
 
-    def apply(self, batch: Sequence[Stamped]) -> None:
+    def apply(self, batch: Sequence[Folded]) -> None:
         """Fold a batch."""
-        for one in batch:
+        for one in whole(batch) if self._fresh else self._opened(batch):
+            if type(one) is PlainDeal:
+                self._enter_plain(one)
+                continue
+            assert type(one) is Stamped
             event = one.event
             kind = type(event)
             if kind not in _HANDLES:
@@ -125,6 +150,16 @@ class CashFold:
             if not one.flags or has_effect(one.flags):
                 for leg in _leg_rows(one, removed):
                     self._add(leg)
+
+    def _enter_plain(self, one: PlainDeal) -> None:
+        """Enter the leg of a plain deal, which is not kept here: it is read if it is wanted."""
+        if not one.amount:
+            return
+        self._lines.append(one.leg_line)
+        if self._origins_given:
+            self._origins_given.discard((one.key, "deal", one.deal_id))
+        day = (one.key, one.leg_currency, one.settlement_date)
+        self._move_day(day, Decimal(one.amount), one.offset)
 
     def _reverse_cash(self, one: Stamped, event: events.CashReversed) -> None:
         row = self._cash.get(one.key, event.ref_cash_id)
@@ -154,7 +189,9 @@ class CashFold:
         self._move_balance(leg, leg.amount, leg.changed_offset)
 
     def _move_balance(self, leg: CashLegRow, amount: Decimal, offset: int) -> None:
-        key = (leg.account, leg.currency, leg.settlement_date or "")
+        self._move_day((leg.account, leg.currency, leg.settlement_date or ""), amount, offset)
+
+    def _move_day(self, key: BalanceKey, amount: Decimal, offset: int) -> None:
         moved = self._totals.get(key)
         if moved is None:
             row: BalanceDayRow | None = self._balances.by_key.get(key)
@@ -172,6 +209,8 @@ class CashFold:
         """Return the changed rows, and forget legs that are done with."""
         self._set_balances()
         changed = (self._cash.changes(), self._legs.changes(), self._balances.changes())
+        changed[1].lines, self._lines = self._lines, []
+        self._told = self._batch = ()
         if not self._fresh and len(self._legs.by_key) > _KEPT:
             self._legs.forget(0)
             self._of_origin.clear()
@@ -308,4 +347,5 @@ PROJECTION: Final = Projection(
     tables=(CASH, CASH_LEGS, BALANCE_DAYS),
     make=CashFold,
     schema_sql=files("projections.cash").joinpath("schema.sql").read_text(),
+    takes_plain=True,
 )

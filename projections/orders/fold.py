@@ -14,6 +14,7 @@ from domain.decisions import Stamped
 from domain.entities import Order
 from domain.order_states import order_row
 from domain.orders import evolve_order, fill_order, unfill_order
+from projections.plain import Folded, PlainDeal, whole
 from projections.rows import Changed, Projection, Rows, Table, Wanted, time_ns
 
 _ORDER_EVENTS: Final[frozenset[type[events.Event]]] = frozenset(
@@ -78,11 +79,14 @@ class OrdersFold:
         self._orders = Rows(ORDERS)
         self._fills = Rows(FILLS)
         self._states: dict[tuple[str, str], tuple[Order, Stamped]] = {}
+        self._told: Sequence[Folded] = ()
+        self._batch: Sequence[Stamped] = ()
 
-    def wants(self, batch: Sequence[Stamped]) -> Sequence[Wanted]:
+    def wants(self, told: Sequence[Folded]) -> Sequence[Wanted]:
         """Want the fills that are corrected or busted, then the orders that the batch touches."""
         if self._fresh:
             return ()
+        batch = self._opened(told)
         fills = self._fills.unseen(
             (one.key, one.event.chain_id)  # type: ignore[attr-defined]
             for one in batch
@@ -111,9 +115,16 @@ class OrdersFold:
         """Take stored rows."""
         (self._orders if wanted.table is ORDERS else self._fills).give(wanted, rows)
 
-    def apply(self, batch: Sequence[Stamped]) -> None:
+    def _opened(self, told: Sequence[Folded]) -> Sequence[Stamped]:
+        """Return the events that may be about an order; a plain deal is decoded once for it."""
+        if self._told is not told:
+            about = (one for one in told if type(one) is not PlainDeal or one.has_order)
+            self._told, self._batch = told, whole(about)
+        return self._batch
+
+    def apply(self, told: Sequence[Folded]) -> None:
         """Fold a batch."""
-        for one in batch:
+        for one in self._opened(told):
             event = one.event
             if type(event) is events.DealRecorded:
                 if event.order_id is not None:
@@ -167,6 +178,7 @@ class OrdersFold:
         for (account, order_id), (order, one) in self._states.items():
             self._orders.put((account, order_id), _row(account, order, one))
         self._states.clear()
+        self._told = self._batch = ()
         changed = (self._orders.changes(), self._fills.changes())
         if not self._fresh:
             self._orders.forget(_KEPT)
@@ -212,4 +224,5 @@ PROJECTION: Final = Projection(
     tables=(ORDERS, FILLS),
     make=OrdersFold,
     schema_sql=files("projections.orders").joinpath("schema.sql").read_text(),
+    takes_plain=True,
 )

@@ -8,10 +8,11 @@ from typing import Any
 from domain import money
 from domain.money import COST_SCALE, QUANTITY_SCALE, from_scaled
 from domain.times import Instant, from_ns
+from projections.plain import PlainDeal
 from projections.positions.facts import Deal, Fact, PositionKey, order_key
 from projections.positions.lots import Book, Lot, Method, PositionState
-from projections.positions.reference import apply
-from projections.positions.row_facts import fact_keys, lot_row, position_state
+from projections.positions.reference import apply, apply_plain
+from projections.positions.row_facts import fact_keys, lot_line, lot_row, position_state
 from projections.positions.tables import LOTS, POSITIONS, LotRow, PositionRow
 from projections.rows import Changed, Table, Wanted, time_ns
 
@@ -38,6 +39,8 @@ class PositionBook:
         self._dirty_positions: dict[PositionKey, int] = {}
         self._dirty_lots: dict[PositionKey, dict[int, tuple[Lot, int]]] = defaultdict(dict)
         self._deleted_lots: list[tuple[Any, ...]] = []
+        self._plain: set[PositionKey] = set()
+        """Positions that plain deals have moved: in this batch they alone have opened lots."""
 
     def give(self, wanted: Wanted, rows: Iterable[tuple[Any, ...]]) -> None:
         """Take stored positions, then their open lots; those not stored are known to be new."""
@@ -80,6 +83,19 @@ class PositionBook:
         self._keep_terms(fact)
         for lot in apply(self._book, fact, method):
             self._dirty_lots[lot.key][lot.ordinal] = (lot, offset)
+
+    def apply_plain(self, deal: PlainDeal, method: Method) -> None:
+        """Apply a plain deal, next in trade order of its position."""
+        key, offset = deal.position, deal.offset
+        if key not in self._plain:
+            self._plain.add(key)
+            self._of_account[key.account].add(key)
+        self.last[key] = deal.place
+        self._dirty_positions[key] = offset
+        self.terms[key] = deal.terms
+        dirty = self._dirty_lots[key]
+        for lot in apply_plain(self._book, deal, method):
+            dirty[lot.ordinal] = (lot, offset)
 
     def fold_again(
         self,
@@ -129,11 +145,17 @@ class PositionBook:
 
     def changes(self) -> Sequence[Changed]:
         """Return the lots and positions changed since this was asked last."""
-        lots = Changed(LOTS, [], [], self._deleted_lots)
+        lots = Changed(LOTS, [], [], self._deleted_lots, [])
         for key, dirty in self._dirty_lots.items():
             opened = self._stored_opened.get(key, 0)
+            told = "\t".join((*key, "")) if key in self._plain else ""
             for ordinal, (lot, offset) in dirty.items():
-                (lots.inserts if ordinal >= opened else lots.upserts).append(lot_row(lot, offset))
+                if ordinal < opened:
+                    lots.upserts.append(lot_row(lot, offset))
+                elif told:
+                    lots.lines.append(lot_line(told, lot, offset))
+                else:
+                    lots.inserts.append(lot_row(lot, offset))
         positions = Changed(POSITIONS, [], [])
         for key, offset in self._dirty_positions.items():
             new = key not in self._stored_opened
@@ -141,6 +163,7 @@ class PositionBook:
             (positions.inserts if new else positions.upserts).append(row)
             self._stored_opened[key] = self._book[key].opened
         self._dirty_lots, self._dirty_positions, self._deleted_lots = defaultdict(dict), {}, []
+        self._plain.clear()
         return lots, positions
 
     def rows(self, table: Table) -> Iterable[Any]:

@@ -18,6 +18,7 @@ from msgspec import Struct, field
 from domain import events
 from domain.deal_chains import has_effect
 from domain.decisions import Stamped
+from projections.plain import Folded, PlainDeal, whole
 from projections.positions import deal_rows
 from projections.positions.book import Place, PositionBook
 from projections.positions.facts import PositionKey
@@ -38,6 +39,9 @@ from projections.rows import Changed, Projection, Rows, Table, Wanted
 _METHODS: Final[frozenset[type[events.Event]]] = frozenset(
     (events.AccountOpened, events.AccountChanged)
 )
+_ABOUT_OTHERS: Final[frozenset[type[events.Event]]] = frozenset(
+    (*CHAINED, *MOVED, events.PositionMoveReversed)
+)
 _METHOD_OF: Final = {method.value: method for method in Method}
 _HANDLES: Final[frozenset[type[events.Event]]] = frozenset(
     (events.DealRecorded, *CHAINED, *MOVED, events.PositionMoveReversed, *_METHODS)
@@ -45,12 +49,13 @@ _HANDLES: Final[frozenset[type[events.Event]]] = frozenset(
 
 
 class _Plan(Struct):
-    """What a batch touches: the position of each plain deal (None for other events), the others.
+    """What a batch touches: the position of each deal (None for other events), the others.
 
-    `made` has, by deal or movement id, the positions that the batch's own facts move.
+    Where an account's deals are not all, they are whole: what else there is may be about them.
     """
 
-    batch: Sequence[Stamped]
+    batch: Sequence[Folded]
+    told: Sequence[Folded]
     keys: list[PositionKey | None] = []
     touched: set[PositionKey] = field(default_factory=set)
     others: list[Stamped] = []
@@ -69,11 +74,11 @@ class PositionsFold:
         self._book = PositionBook(fresh=fresh)
         self._named: set[PositionKey] = set()
         self._kept = False
-        self._plan = _Plan(())
+        self._plan = _Plan((), ())
 
     # --- what must be seen first ---------------------------------------------------------------
 
-    def wants(self, batch: Sequence[Stamped]) -> Sequence[Wanted]:
+    def wants(self, batch: Sequence[Folded]) -> Sequence[Wanted]:
         """Want the chains, positions and open lots that the batch touches.
 
         Then, where positions must be folded again, all of their facts.
@@ -83,8 +88,8 @@ class PositionsFold:
         plan = self._planned(batch)
         return self._wants_rows(plan) or self._wants_touched(plan) or self._wants_facts(plan)
 
-    def _planned(self, batch: Sequence[Stamped]) -> _Plan:
-        if self._plan.batch is not batch:
+    def _planned(self, batch: Sequence[Folded]) -> _Plan:
+        if self._plan.told is not batch:
             self._plan = _plan(batch)
         return self._plan
 
@@ -168,15 +173,17 @@ class PositionsFold:
         made: dict[tuple[str, str], Keys] = {}
         last = self._book.last
         for one, key in zip(plan.batch, plan.keys, strict=True):
-            event = one.event
             if key is not None:
-                place = (one.event_time, event.sequence, one.seq)  # type: ignore[attr-defined]
+                place = one.place if type(one) is PlainDeal else _place_of(one)
                 held = seen.get(key) or last.get(key)
                 if held is not None and place < held:
                     stale.add(key)
                 else:
                     seen[key] = place
-            elif type(event) in MOVED:
+                continue
+            assert type(one) is Stamped
+            event = one.event
+            if type(event) in MOVED:
                 keys = self._history.keys_of(one)
                 made[one.key, deal_rows.movement_id_of(event)] = keys  # type: ignore[arg-type]
                 if has_effect(one.flags) and _is_late(one, keys, last, seen):
@@ -203,7 +210,8 @@ class PositionsFold:
         return {
             PositionKey(one.key, event.instrument, event.currency)
             for one in plan.batch
-            if type(event := one.event) is events.DealRecorded
+            if type(one) is Stamped
+            and type(event := one.event) is events.DealRecorded
             and (one.key, event.deal_id) in chains
         }
 
@@ -232,17 +240,17 @@ class PositionsFold:
 
     # --- folding -------------------------------------------------------------------------------
 
-    def apply(self, batch: Sequence[Stamped]) -> None:
+    def apply(self, batch: Sequence[Folded]) -> None:
         """Fold a batch: facts in order, then what must be folded again."""
         plan = self._planned(batch)
         for one in plan.others:
             if type(one.event) in _METHODS:
                 self._set_method(one)
         if self._fresh:
-            self._keep(batch)
+            self._keep(whole(batch))
         else:
             self._fold(plan)
-        self._plan = _Plan(())
+        self._plan = _Plan((), ())
 
     def _keep(self, batch: Sequence[Stamped]) -> None:
         self._kept = True
@@ -264,9 +272,19 @@ class PositionsFold:
         offsets: dict[PositionKey, int] = {}
         named: set[PositionKey] = set()
         history, book = self._history, self._book
+        plain: list[PlainDeal] = []
+        awaited = history.awaited
         methods = {account: self._method_of(account) for (account,) in plan.accounts}
         keys: Keys
-        for one, key in zip(plan.batch, plan.keys, strict=True):
+        for told, key in zip(plan.batch, plan.keys, strict=True):
+            if isinstance(told, PlainDeal):
+                if key not in stale and (told.key, told.deal_id) not in awaited:
+                    plain.append(told)
+                    book.apply_plain(told, methods[told.key])
+                    continue
+                one = told.stamped()
+            else:
+                one = told
             before: Keys = ()
             if key is not None:
                 fact, keys = history.record(one, key), (key,)
@@ -280,6 +298,7 @@ class PositionsFold:
             else:
                 named.update(keys)
                 offsets.update(dict.fromkeys((*before, *keys), one.offset))
+        history.enter(plain)
         if stale and plan.batch:
             self._fold_again(stale, named, offsets, plan.batch[-1].offset)
 
@@ -338,23 +357,38 @@ class PositionsFold:
         return self._book.rows(table)
 
 
-def _plan(batch: Sequence[Stamped]) -> _Plan:
-    plan = _Plan(batch, keys=[], others=[], unplain=[])
-    keys, touched, accounts = plan.keys, plan.touched, plan.accounts
+def _plan(told: Sequence[Folded]) -> _Plan:
+    mixed = {one.key for one in told if type(one) is Stamped and type(one.event) in _ABOUT_OTHERS}
+    batch: Sequence[Folded] = told
+    if mixed:
+        batch = [
+            one.stamped() if type(one) is PlainDeal and one.key in mixed else one for one in told
+        ]
+    plan = _Plan(batch, told, keys=[], others=[], unplain=[])
     for one in batch:
-        event = one.event
-        key = None
-        if type(event) is events.DealRecorded:
-            if one.flags and not has_effect(one.flags):
-                plan.unplain.append(one)
-            elif event.terms.kind != "fx":
-                key = PositionKey(one.key, event.instrument, event.currency)
-                touched.add(key)
-        elif type(event) in _HANDLES:
-            plan.others.append(one)
-        keys.append(key)
-        accounts.add((one.key,))
+        plan.keys.append(one.position if type(one) is PlainDeal else _key_of(plan, one))
+    plan.touched.update(key for key in plan.keys if key is not None)
+    plan.accounts.update((account,) for account in {one.key for one in batch})
     return plan
+
+
+def _key_of(plan: _Plan, one: Any) -> PositionKey | None:
+    """Return the position of a deal that was recorded; note what else an event is."""
+    event = one.event
+    if type(event) is not events.DealRecorded:
+        if type(event) in _HANDLES:
+            plan.others.append(one)
+        return None
+    if one.flags and not has_effect(one.flags):
+        plan.unplain.append(one)
+        return None
+    if event.terms.kind == "fx":
+        return None
+    return PositionKey(one.key, event.instrument, event.currency)
+
+
+def _place_of(one: Any) -> Place:
+    return one.event_time, one.event.sequence, one.seq
 
 
 def _is_late(
@@ -386,4 +420,5 @@ PROJECTION: Final = Projection(
     tables=(DEALS, MOVEMENTS, LOT_METHODS, LOTS, POSITIONS, WAITING_FEES),
     make=PositionsFold,
     schema_sql=files("projections.positions").joinpath("schema.sql").read_text(),
+    takes_plain=True,
 )

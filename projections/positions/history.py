@@ -5,12 +5,13 @@ all of an account's movements, is remembered as complete.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any, Final
 
 from domain import events
 from domain.deal_chains import has_effect
 from domain.decisions import Stamped
+from projections.plain import PlainDeal
 from projections.positions import deal_rows
 from projections.positions.facts import Fact, PositionKey
 from projections.positions.row_facts import deal_fact, deal_key, movement_fact
@@ -59,6 +60,7 @@ class History:
         self._fees = Rows(WAITING_FEES)
         self._waiting: dict[tuple[str, str], list[str]] = defaultdict(list)
         self._legs: dict[str, dict[str, int]] = defaultdict(dict)
+        self._lines: list[str] = []
 
     # --- what was stored -----------------------------------------------------------------------
 
@@ -144,6 +146,18 @@ class History:
             row = self._with_waiting_fees(row)
         self.deals.insert((one.key, event.deal_id), row)
         return deal_fact(row, one.event_time, key)
+
+    @property
+    def awaited(self) -> Container[tuple[str, str]]:
+        """Name the deals, by account and id, for which fees are waiting."""
+        return self._waiting
+
+    def enter(self, deals: Sequence[PlainDeal]) -> None:
+        """Enter rows of plain deals, which are not kept here: they are read if they are wanted."""
+        self._lines += [one.line for one in deals]
+        self.deals.note_stored((one.key, one.deal_id) for one in deals)
+        if self.complete_positions:
+            self.complete_positions.difference_update([one.position for one in deals])
 
     def _correct(self, one: Stamped, event: events.DealCorrected) -> None:
         self._drop_fees(one.key, event.chain_id)
@@ -260,7 +274,9 @@ class History:
 
     def changes(self) -> tuple[Changed, ...]:
         """Return the rows changed since this was asked last."""
-        return self.deals.changes(), self.movements.changes(), self._fees.changes()
+        deals = self.deals.changes()
+        deals.lines, self._lines = self._lines, []
+        return deals, self.movements.changes(), self._fees.changes()
 
     def forget(self) -> None:
         """Drop what is done with, so that memory stays bounded: it is given again when wanted."""

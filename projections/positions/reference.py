@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from typing import assert_never
 
 from domain.errors import InvalidValue
-from projections.positions.facts import Deal, Fact, Movement
-from projections.positions.lots import Book, Lot, Method, position_at, trade
+from projections.plain import PlainDeal
+from projections.positions.facts import Deal, Fact, Movement, PositionKey
+from projections.positions.lots import Book, Lot, Method, PositionState, position_at, trade
 from projections.positions.movements import apply_movement
 
 
@@ -41,11 +42,22 @@ def apply(book: Book, fact: Fact, method: Method = Method.FIFO) -> list[Lot]:
 def _apply_deal(book: Book, deal: Deal, method: Method) -> list[Lot]:
     if not deal.quantity:
         raise InvalidValue("quantity", 0, f"a quantity other than 0 in deal {deal.deal_id}")
-    position = position_at(book, deal.key)
-    cost36 = deal.cost36
-    if deal.capitalise_fees:
-        cost36 += deal.fees36
-    else:
-        position.fees36 += deal.fees36
     opener = (deal.deal_id, deal.deal_id, deal.event_time)
+    position, cost36 = _charged(book, deal.key, deal)
     return trade(position, deal.quantity, cost36, opener, deal.lots, method)
+
+
+def apply_plain(book: Book, deal: PlainDeal, method: Method) -> list[Lot]:
+    """Change a book by a plain deal that is next in trade order; return lots as `apply` does."""
+    opener = (deal.deal_id, deal.deal_id, deal.place[0])
+    position, cost36 = _charged(book, deal.position, deal)
+    return trade(position, deal.quantity, cost36, opener, (), method)
+
+
+def _charged(book: Book, key: PositionKey, deal: Deal | PlainDeal) -> tuple[PositionState, int]:
+    """Put a deal's fees where they belong; return its position, and its cost with them or not."""
+    position = position_at(book, key)
+    if deal.capitalise_fees:
+        return position, deal.cost36 + deal.fees36
+    position.fees36 += deal.fees36
+    return position, deal.cost36

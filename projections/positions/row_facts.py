@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from domain import money
 from domain.money import COST_SCALE, QUANTITY_SCALE, from_scaled, to_scaled
@@ -19,6 +19,8 @@ from projections.positions.facts import (
 from projections.positions.lots import Lot, PositionState
 from projections.positions.tables import DealRow, LotRow, MovementRow, PositionRow
 from projections.rows import time_ns
+
+_ONE_AT: Final = {scale: 10**scale for scale in (QUANTITY_SCALE, COST_SCALE)}
 
 
 def deal_key(row: DealRow) -> PositionKey:
@@ -154,3 +156,24 @@ def lot_row(lot: Lot, changed_offset: int) -> LotRow:
         from_scaled(lot.cost36, COST_SCALE),
         changed_offset,
     )
+
+
+def lot_line(key: str, lot: Lot, changed_offset: int) -> str:
+    """Return a lot's row as COPY's text has it; `key` is its position's columns.
+
+    For a lot that a plain deal opened: no text of it needs escaping.
+    """
+    quantity = _plain(lot.quantity, QUANTITY_SCALE)
+    is_whole = lot.remaining == lot.quantity
+    remaining = quantity if is_whole else _plain(lot.remaining, QUANTITY_SCALE)
+    return (
+        f"{key}{lot.ordinal}\t{lot.lot_id}\t{lot.deal_id}\t{time_ns(Instant(lot.opened_at))}\t"
+        f"{quantity}\t{remaining}\t{_plain(lot.cost36, COST_SCALE)}\t{changed_offset}\n"
+    )
+
+
+def _plain(count: int, scale: int) -> str:
+    """Return what `from_scaled` makes of a count, in plain notation."""
+    whole, part = divmod(abs(count), _ONE_AT[scale])
+    sign = "-" if count < 0 else ""
+    return f"{sign}{whole}.{part:0{scale}d}".rstrip("0") if part else f"{sign}{whole}"

@@ -9,11 +9,12 @@ import os
 import random
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, Final, NoReturn
 
-from aiokafka import AIOKafkaProducer, TopicPartition  # type: ignore[import-untyped]
+from aiokafka import TopicPartition  # type: ignore[import-untyped]
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -23,8 +24,9 @@ from domain.entities import Entity
 from infra.errors import ServerUnavailable
 from schemas.partitioning import partition_of
 from streams.answers import Answer
+from streams.deciding.group import settle
 from streams.deciding.order import waves
-from streams.deciding.outbox import BATCH_BYTES, Letter, Outbox
+from streams.deciding.outbox import ALL_ACKS, Letter, Outbox
 from streams.deciding.owning import OVERLOADED
 from streams.deciding.wire import (
     ASK,
@@ -36,11 +38,11 @@ from streams.deciding.wire import (
     encode_request,
     headers_of,
 )
-from streams.kafka_client import LoopThread, reporting_outage
+from streams.kafka_client import LoopThread, reporting_outage, stop_all
 from streams.kafka_log import KafkaLog
 from streams.kafka_reading import Reading
 from streams.kafka_tail import Tail
-from streams.kafka_topics import LARGEST_APPEND, topic_name
+from streams.kafka_topics import topic_name
 from streams.log import TopicPartition as Place
 from streams.memory import EntityRef
 
@@ -48,6 +50,9 @@ PATIENCE_S: Final = 30.0
 """How long commands wait without any answer before their asker is told that nobody answers."""
 _AGAIN_S: Final = 4.0
 """How long without any answer until what is open is asked again."""
+_LOOKS: Final = 8
+"""How often within that time is looked."""
+_LEAST_PAUSE_S: Final = 0.05
 _WAIT_MS: Final = 500
 _WINDOW: Final = 5_000
 """Commands of one submission that are open at a time."""
@@ -56,6 +61,7 @@ _HINT: Final = "is one running? start it with `daybook decider`"
 _REQUEST_S: Final = 10.0
 _OVERLOAD_PAUSE_S: Final = 0.1
 _LITTLE: Final = 256
+_FLUSH_S: Final = 1
 
 
 class _Asked(Struct, frozen=True):
@@ -80,8 +86,17 @@ class _Round:
         self.replies[index] = reply
         self.heard_at = time.monotonic()
         self._open -= 1
-        if not self._open and not self.is_over.done():
+        if not self._open:
+            self.end()
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Wait for no more replies."""
+        if self.is_over.done():
+            return
+        if error is None:
             self.is_over.set_result(None)
+        else:
+            self.is_over.set_exception(error)
 
 
 class KafkaLedger:
@@ -226,11 +241,12 @@ class _Asking:
         self._asker = os.urandom(12)
         self._asked = 0
         self._open: dict[bytes, tuple[_Round, int]] = {}
+        self._rounds: set[_Round] = set()
         self._next_offset = 0
-        self._producer: Any = None
-        self._outbox: Outbox
+        self._outbox: Outbox | None = None
         self._tail: Tail | None = None
         self._hearing: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Connect, and listen from here on."""
@@ -240,17 +256,15 @@ class _Asking:
             (self._next_offset,) = await reading.heads([self._replies])
         finally:
             await reading.stop()
-        self._producer = AIOKafkaProducer(
-            **self._options,
-            acks="all",
-            enable_idempotence=True,
-            linger_ms=0,
-            max_batch_size=BATCH_BYTES,
-            max_request_size=LARGEST_APPEND,
-            request_timeout_ms=int(_REQUEST_S * 1000),
-        )
-        await self._producer.start()
-        self._outbox = Outbox(self._producer, self._commands)
+        self._outbox = Outbox(self._options, self._commands, ALL_ACKS)
+        try:
+            await self._outbox.start()
+            await self._listen()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _listen(self) -> None:
         self._tail = Tail(
             self._options,
             lambda: {self._replies: self._next_offset},
@@ -259,15 +273,18 @@ class _Asking:
         )
         await self._tail.start([self._replies.topic])
         self._hearing = asyncio.create_task(self._tail.run())
+        self._hearing.add_done_callback(self._end_rounds)
+        self._watching = asyncio.create_task(self._watch())
 
     async def stop(self) -> None:
         """Disconnect."""
-        if self._hearing is not None:
-            self._hearing.cancel()
+        await settle([task for task in (self._watching, self._hearing) if task is not None])
+        stops: list[Callable[[], Awaitable[None]]] = []
+        if self._outbox is not None:
+            stops.append(partial(self._outbox.stop, _FLUSH_S))
         if self._tail is not None:
-            await self._tail.stop()
-        if self._producer is not None:
-            await self._producer.stop()
+            stops.append(self._tail.stop)
+        await stop_all(*stops)
 
     async def _took(self, _at: TopicPartition, records: list[Any], head: int) -> None:
         if head < 0:
@@ -310,34 +327,41 @@ class _Asking:
         """Put commands into their partitions, in order, and hear replies until none come."""
         self._asked += 1
         asker = self._asker + self._asked.to_bytes(4)
+        assert self._hearing is not None
+        assert self._outbox is not None
+        if self._hearing.done():
+            self._hearing.result()
         told = _Round(len(asked))
         by_partition: dict[int, list[Letter]] = {}
         asks = [asker + index.to_bytes(4) for index in range(len(asked))]
+        # What they say besides is the same for all.
+        _, *same = headers_of(Route(asker, self._replies.partition, after))
         for index, (ask, one) in enumerate(zip(asks, asked, strict=True)):
             self._open[ask] = (told, index)
-            headers = headers_of(Route(ask, self._replies.partition, after))
-            letter = Letter(one.key, one.value, headers)
+            letter = Letter(one.key, one.value, [(ASK, ask), *same])
             by_partition.setdefault(one.partition, []).append(letter)
         for partition, letters in by_partition.items():
             self._outbox.put(partition, letters)
+        self._rounds.add(told)
         try:
-            await self._hear(told)
+            await told.is_over
         finally:
+            self._rounds.discard(told)
             for ask in asks:
                 self._open.pop(ask, None)
         return told
 
-    async def _hear(self, told: _Round) -> None:
-        """Wait until all replies are there, or none has come for a while."""
-        sent_at = time.monotonic()
-        while not told.is_over.done():
-            rest_s = (
-                max(sent_at, told.heard_at) + min(_AGAIN_S, self._patience_s) - time.monotonic()
-            )
-            if rest_s <= 0:
-                return
-            assert self._hearing is not None
-            watched = (told.is_over, self._hearing)
-            await asyncio.wait(watched, timeout=rest_s, return_when=asyncio.FIRST_COMPLETED)
-            if self._hearing.done():
-                self._hearing.result()
+    async def _watch(self) -> None:
+        """End the rounds in which nothing was heard for a while."""
+        silence_s = min(_AGAIN_S, self._patience_s)
+        while True:
+            await asyncio.sleep(max(silence_s / _LOOKS, _LEAST_PAUSE_S))
+            now = time.monotonic()
+            for told in [one for one in self._rounds if now - one.heard_at > silence_s]:
+                told.end()
+
+    def _end_rounds(self, hearing: "asyncio.Task[None]") -> None:
+        """Tell those who wait that nothing will be heard any more."""
+        error = None if hearing.cancelled() else hearing.exception()
+        for told in self._rounds:
+            told.end(error)

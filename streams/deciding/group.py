@@ -1,6 +1,7 @@
 """The group of deciders: which partitions of the commands are whose, and what they hold."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final
@@ -28,6 +29,7 @@ WANTED_SESSION_MS: Final = 1000
 """An owner that is silent for so long is taken for dead."""
 _USUAL_LEAST_MS: Final = 6000
 _BEATS: Final = 5
+_LEAVE_S: Final = 3.0
 _AGAIN_S: Final = 0.05
 _NONE: Final = -1
 _SETTING: Final = "group.min.session.timeout.ms"
@@ -74,8 +76,15 @@ class Group:
         )
 
     async def leave(self) -> None:
-        """Leave, so that others are given the partitions at once."""
-        await self._consumer.stop()
+        """Leave, so that others are given the partitions at once.
+
+        Brokers that do not answer are not waited for: they will miss our heartbeat.
+        """
+        try:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._consumer.stop(), _LEAVE_S)
+        finally:
+            await self._consumer._client.close()  # noqa: SLF001 - stop() comes to it last
 
     def check(self) -> None:
         """Raise what went wrong for good in the group's own tasks."""

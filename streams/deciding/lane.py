@@ -39,7 +39,8 @@ class Waiting(Struct, gc=False):
     """A command that came in at an offset of the commands topic, until it is answered.
 
     `tried` once it was written under a term that was lost: what is then found in the log is the
-    first answer, and no replay.
+    first answer, and no replay. `is_stale` once the group gives it anew: somebody else may have
+    told in the meantime that it is not recorded, so this one may not be decided any more.
     """
 
     offset: int
@@ -51,6 +52,7 @@ class Waiting(Struct, gc=False):
     ref: bytes = b""
     tried: bool = False
     is_done: bool = False
+    is_stale: bool = False
 
 
 class Flight:
@@ -103,6 +105,8 @@ class Lane:
         self._rules = rules
         self._memory_size = memory_size
         self._memory = PartitionMemory(0, memory_size)
+        self._proven_term = 0
+        self.is_awaited = False
 
     # --- owning -----------------------------------------------------------------------------------
 
@@ -110,6 +114,38 @@ class Lane:
     def owns(self) -> bool:
         """Tell whether the partition is this owner's, by what was read."""
         return self.follower.ownership.phase == "owning"
+
+    @property
+    def is_proven(self) -> bool:
+        """Tell whether it may decide under its term, as `prove` and `doubt` left it."""
+        return self.owns and self._proven_term == self.follower.ownership.claim_term
+
+    def prove(self, term: int) -> None:
+        """Take note that the group confirmed the partition after a term was owned.
+
+        And that all was read which stood in the log then. Whoever is given the partition later
+        starts a higher term, and reads what this owner wrote before it says that something is not
+        recorded; whoever had it before is not listened to any more.
+        """
+        self._proven_term = term
+        self.is_awaited = False
+
+    def doubt(self) -> None:
+        """Have it proved anew: somebody else may have had the partition meanwhile."""
+        self._proven_term = 0
+        self.is_awaited = False
+
+    @property
+    def has_work(self) -> bool:
+        """Tell whether commands wait for it, or an answer waits for its proof."""
+        return bool(self.queue) or self.is_awaited
+
+    def has_recorded(self, asked: Request | LookUp) -> bool:
+        """Tell whether a command is in the log already, as far as was read."""
+        if isinstance(asked, LookUp):
+            return False
+        ref = command_ref(self.place[0], asked.key, asked.command_id)
+        return self.follower.index.offsets([ref])[0] is not None
 
     def claim(self) -> Draft:
         """Return the record that claims the partition, for a follower at its head."""
@@ -128,7 +164,8 @@ class Lane:
         for flight in reversed(self.in_flight):
             for one in reversed(flight.waiting):
                 one.tried = True
-                self.queue.appendleft(one)
+                if not one.is_stale:
+                    self.queue.appendleft(one)
         self.in_flight.clear()
         self._memory = PartitionMemory(0, self._memory_size)
 

@@ -1,13 +1,44 @@
 """What a decider tells Prometheus."""
 
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+from itertools import accumulate
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 _SECONDS: Final = (
     *(0.0002, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05),
     *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
 )
+
+
+class Durations(Collector):
+    """A histogram of seconds that takes many at once, for what there is one of each command.
+
+    Written by one thread. Prometheus' own takes two locks for each, and a hundredth of the time
+    that a command takes.
+    """
+
+    def __init__(self, name: str, what: str, registry: CollectorRegistry) -> None:
+        self._name, self._what = name, what
+        self._counts = [0] * (len(_SECONDS) + 1)
+        self._sum_s = 0.0
+        registry.register(self)
+
+    def observe_all(self, seconds: Iterable[float]) -> None:
+        """Take durations."""
+        for one in seconds:
+            self._counts[bisect_left(_SECONDS, one)] += 1
+            self._sum_s += one
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the histogram as it stands."""
+        bounds = [*map(str, _SECONDS), "+Inf"]
+        buckets = list(zip(bounds, map(float, accumulate(self._counts)), strict=True))
+        yield HistogramMetricFamily(self._name, self._what, buckets, self._sum_s)
 
 
 class DeciderMetrics:
@@ -20,7 +51,11 @@ class DeciderMetrics:
         self.decide = seconds("decide", "Time to decide a batch.")
         self.append = seconds("append", "Time until a batch's append was acknowledged.")
         self.read_back = seconds("read_back", "Time from an append to its being read back.")
-        self.answer = seconds("command_answer", "Time from a command's arrival to its answer.")
+        self.answer = Durations(
+            "daybook_command_answer_seconds",
+            "Time from a command's arrival to its answer.",
+            registry,
+        )
         self.batch = Histogram(
             "daybook_decide_batch_commands",
             "Commands decided together.",

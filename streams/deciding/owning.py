@@ -9,7 +9,9 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from domain.commands import Topic
+from msgspec import Struct
+
+from domain.commands import Request, Topic
 from streams.answers import Answer
 from streams.deciding.lane import Lane, Waiting
 from streams.deciding.wire import LookUp, Route, asked_topic
@@ -19,6 +21,19 @@ QUEUE: Final = 50_000
 _TURNED_AWAY: Final = 10_000
 _ASKER_BYTES: Final = 16
 OVERLOADED: Final = "overloaded"
+
+
+class Held(Struct, frozen=True, gc=False):
+    """An answer that is not told yet: to the command at an offset, which came in at a time.
+
+    `undecided` is what was asked where nobody has looked yet whether it is in the log.
+    """
+
+    offset: int
+    route: Route
+    since_ns: int
+    value: bytes
+    undecided: Request | LookUp | None = None
 
 
 class OwnedPartition:
@@ -37,10 +52,15 @@ class OwnedPartition:
         self.epoch = 0
         self._turned_away: OrderedDict[tuple[bytes, str], None] = OrderedDict()
         self.committed: int | None = None
-        self._held: list[tuple[Waiting, bytes]] = []
+        self._held: list[Held] = []
 
     def __len__(self) -> int:
         return len(self._waiting)
+
+    @property
+    def is_full(self) -> bool:
+        """Tell whether so many answers are held back that no command should be read for now."""
+        return len(self._held) >= self._limit
 
     def receive(self, record: Any, asked: Any, route: Route) -> Waiting | None:
         """Queue what a record asks; return None where it is turned away.
@@ -71,28 +91,57 @@ class OwnedPartition:
             self._waiting.popleft()
         return self._waiting[0].offset if self._waiting else self.next_offset
 
-    def hold(self, told: Iterable[tuple[Waiting, bytes]]) -> None:
+    def hold(self, told: Iterable[Held]) -> None:
         """Keep answers that nothing records until the group knows that their commands are done.
 
         Until then they may be decided once more, by another owner, and come to something else.
         """
-        self._held.extend(told)
+        for one in told:
+            self._held.append(one)
+            if one.undecided is not None:
+                lane = self.lanes[asked_topic(one.undecided)]
+                lane.is_awaited = not lane.is_proven
 
-    def release(self, committed: int) -> list[tuple[Waiting, bytes]]:
-        """Return the answers held back of commands that stand below an offset committed."""
-        due = [one for one in self._held if one[0].offset < committed]
-        self._held = [one for one in self._held if one[0].offset >= committed]
+    def hold_back(self, told: Iterable[tuple[Waiting, bytes]]) -> None:
+        """Take commands for done whose answers nothing records, and keep these likewise.
+
+        A command that was given anew since is answered when it is decided anew.
+        """
+        for one, value in told:
+            one.is_done = True
+            if not one.is_stale:
+                self._held.append(Held(one.offset, one.route, one.since_ns, value))
+
+    def release(self, committed: int) -> list[Held]:
+        """Return the answers held back of commands that stand below an offset committed.
+
+        Of what nobody decided, only once it is sure that no owner has: what is found in the log is
+        asked again by who asked, and told then.
+        """
+        due, held = list[Held](), list[Held]()
+        for one in self._held:
+            asked = one.undecided
+            lane = None if asked is None else self.lanes[asked_topic(asked)]
+            if one.offset >= committed or not (lane is None or lane.is_proven):
+                held.append(one)
+            elif asked is None or lane is None or not lane.has_recorded(asked):
+                due.append(one)
+        self._held = held
         return due
 
     def restart(self) -> None:
         """Forget what waits: the group gives it anew, from the offset committed last."""
+        for one in self._waiting:
+            one.is_stale = True
         self._waiting = deque()
         self._held = []
         self.next_offset = None
+        self.committed = None
         self.epoch += 1
         self._turned_away.clear()
         for lane in self.lanes.values():
             lane.queue.clear()
+            lane.doubt()
 
 
 def turned_away(asked: Any, partition: int) -> Answer:

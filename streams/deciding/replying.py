@@ -7,12 +7,14 @@ from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer, TopicPartition, errors  # type: ignore[import-untyped]
 
-from streams.deciding.outbox import BATCH_BYTES, Letter, Outbox
+from streams.deciding.outbox import LEADERS_ACK, Letter, Outbox
 from streams.deciding.wire import ASK, Route
+from streams.kafka_client import end_producer
 from streams.kafka_topics import LARGEST_APPEND, topic_name
 
 _log = logging.getLogger(__name__)
 _REQUEST_MS: Final = 10_000
+_FLUSH_S: Final = 1
 
 
 class Replying:
@@ -21,14 +23,7 @@ class Replying:
     def __init__(self, options: Mapping[str, Any], namespace: str) -> None:
         self._dead_letters = topic_name(namespace, "dead-letters")
         # A reply that is lost is asked for again: nobody waits for copies of it.
-        self._producer = AIOKafkaProducer(
-            **options,
-            acks=1,
-            linger_ms=0,
-            max_batch_size=BATCH_BYTES,
-            max_request_size=LARGEST_APPEND,
-            request_timeout_ms=_REQUEST_MS,
-        )
+        self._outbox = Outbox(options, topic_name(namespace, "replies"), LEADERS_ACK)
         self._letters = AIOKafkaProducer(
             **options,
             acks="all",
@@ -36,16 +31,15 @@ class Replying:
             max_request_size=LARGEST_APPEND,
             request_timeout_ms=_REQUEST_MS,
         )
-        self._outbox = Outbox(self._producer, topic_name(namespace, "replies"))
 
     async def start(self) -> None:
         """Connect."""
-        await self._producer.start()
+        await self._outbox.start()
         await self._letters.start()
 
     async def stop(self) -> None:
-        """Send what is waiting, and disconnect."""
-        await asyncio.gather(self._producer.stop(), self._letters.stop(), return_exceptions=True)
+        """Send what is waiting, within seconds, and disconnect."""
+        await asyncio.gather(self._outbox.stop(_FLUSH_S), end_producer(self._letters, _FLUSH_S))
 
     def reply(self, told: Iterable[tuple[Route, bytes]]) -> None:
         """Send replies, in their order, to those who named where."""

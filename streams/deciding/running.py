@@ -8,8 +8,10 @@ import signal
 import socket
 from pathlib import Path
 
+import uvloop
 from prometheus_client import CollectorRegistry
 
+from infra.garbage import search_cycles_seldom
 from infra.telemetry import new_registry, start_logging, start_metrics_server
 from streams.deciding.index import IndexDamaged, RocksStore
 from streams.deciding.metrics import DeciderMetrics
@@ -38,7 +40,8 @@ def decide_until_told(url: str, home: Path, metrics_port: int | None) -> None:
             server = start_metrics_server(metrics_port, registry)
             stack.callback(server.close)
             _log.info("metrics", extra={"url": f"http://127.0.0.1:{server.port}/metrics"})
-        asyncio.run(_decide(place, slot.folder / place.log_id, name, registry))
+        search_cycles_seldom()
+        uvloop.run(_decide(place, slot.folder / place.log_id, name, registry))
 
 
 async def _decide(place: LogPlace, folder: Path, name: str, registry: CollectorRegistry) -> None:

@@ -8,39 +8,28 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import uuid_utils
 from aiokafka import TopicPartition as KafkaPartition  # type: ignore[import-untyped]
-from aiokafka import errors
 from msgspec import Struct
 
 from domain import decider
-from domain.commands import Request
-from schemas.envelope import Record
-from streams.answers import Answer
 from streams.batch import Rules
 from streams.deciding.following import Follower
 from streams.deciding.group import Group, least_session_ms, settle
 from streams.deciding.index import Store
-from streams.deciding.lane import Flight, Lane, Waiting
-from streams.deciding.log_following import SLICE, LogFollowing
+from streams.deciding.lane import Lane
+from streams.deciding.log_following import LogFollowing
 from streams.deciding.metrics import DeciderMetrics
-from streams.deciding.owning import (
-    QUEUE,
-    OwnedPartition,
-    halted,
-    turned_away,
-    undecidable,
-    undecodable,
-)
+from streams.deciding.owning import QUEUE, OwnedPartition
 from streams.deciding.replying import Replying
 from streams.deciding.steps import LaneRunner, Reader
-from streams.deciding.wire import Route, Undecidable, decode_asked, encode_reply, route_of
+from streams.deciding.taking import Taking
+from streams.deciding.telling import Telling
 from streams.kafka_client import KafkaPlace, reporting_outage
 from streams.kafka_reading import Reading, recorded_at
-from streams.kafka_tail import Tail
 from streams.kafka_topics import topic_name
 from streams.kafka_writing import Writing
 from streams.ledger import program_version
@@ -52,7 +41,6 @@ _LET_GO_S: Final = 0.4
 """How long what is in flight is waited for before partitions go to others."""
 _POLL_S: Final = 0.005
 _REQUEST_S: Final = 10.0
-_COMMANDS_MS: Final = 100
 
 
 class LogPlace(Struct, frozen=True):
@@ -101,17 +89,23 @@ class Decider:
         self._writing = Writing(self._options, _REQUEST_S, self._tail_ns)
         self._replying = Replying(self._options, log.place.namespace)
         self._runners: dict[TopicPartition, LaneRunner] = {}
+        self._telling = Telling(self.owned, self._reader, self._replying, metrics)
         self._following = LogFollowing(
-            self._options, self._reader, metrics, self._runners, self._settle
+            self._options, self._reader, metrics, self._runners, self._telling.settle
         )
-        self._commands = Tail(
-            self._options, self._commands_wanted, self._take_in_all, wait_ms=_COMMANDS_MS
+        self._taking = Taking(
+            self._options,
+            topic_name(log.place.namespace, "commands"),
+            log.partitions,
+            self.owned,
+            self._runners,
+            self._reading,
+            self._replying,
+            self._telling,
+            metrics,
         )
-        self._tails = (*self._following.tails, self._commands)
-        self._commands_topic = topic_name(log.place.namespace, "commands")
-        self._changed = asyncio.Event()
+        self._tails = (*self._following.tails, self._taking.tail)
         self._tasks: dict[TopicPartition, asyncio.Task[None]] = {}
-        self._answering: set[asyncio.Task[None]] = set()
         self._group: Group
         self._failed: asyncio.Future[None]
 
@@ -121,10 +115,17 @@ class Decider:
     async def run(self, stopping: asyncio.Event) -> None:
         """Decide until told to stop, then hand over; raises what no trying again mends."""
         self._failed = asyncio.get_running_loop().create_future()
-        with reporting_outage(f"starting to decide {self._log.place.namespace}"):
-            await self._connect()
+        try:
+            with reporting_outage(f"starting to decide {self._log.place.namespace}"):
+                await self._connect()
+            await self._work(stopping)
+        finally:
+            await settle(self._tasks.values())
+            await self._disconnect()
+
+    async def _work(self, stopping: asyncio.Event) -> None:
         working = [tail.run() for tail in self._tails]
-        working += [self._find_beginnings(), self._commit_often()]
+        working += [self._taking.find_beginnings(self._group), self._commit_often()]
         tasks = [asyncio.create_task(one) for one in working]
         try:
             ending = asyncio.create_task(stopping.wait())
@@ -136,14 +137,13 @@ class Decider:
                     one.result()
             await self._hand_over(tasks)
         finally:
-            await settle([*tasks, *self._tasks.values()])
-            await self._disconnect()
+            await settle(tasks)
 
     async def _connect(self) -> None:
         topics = self._following.topics
-        await self._reading.start({*topics, self._commands_topic})
+        await self._reading.start({*topics, self._taking.topic})
         for tail in self._tails:
-            await tail.start({self._commands_topic} if tail is self._commands else topics)
+            await tail.start({self._taking.topic} if tail is self._taking.tail else topics)
         await self._replying.start()
         session_ms = await least_session_ms(self._options)
         self._group = Group(
@@ -152,8 +152,9 @@ class Decider:
         await self._group.join()
 
     async def _disconnect(self) -> None:
+        group: Group | None = getattr(self, "_group", None)
         await asyncio.gather(
-            self._group.leave(),
+            *([] if group is None else [group.leave()]),
             *(tail.stop() for tail in self._tails),
             self._writing.stop(),
             self._replying.stop(),
@@ -166,9 +167,7 @@ class Decider:
         await settle(tasks[len(self._tails) - 1 :])
         await self._let_go()
         await self._group.leave()
-        while self._answering:
-            await asyncio.wait(self._answering, timeout=_LET_GO_S)
-        await self._replying.flush()
+        await self._telling.finish()
 
     async def _tail_ns(self, at: KafkaPartition) -> int:
         (head,) = await self._reading.heads([at])
@@ -201,7 +200,7 @@ class Decider:
         for runner in self._runners.values():
             runner.is_paused = False
             runner.wake()
-        self._changed.set()
+        self._taking.divide_anew()
         self._following.divide_anew()
         self.metrics.owned.set(len(self.owned))
         _log.info("assigned partitions", extra={"partitions": sorted(numbers)})
@@ -220,9 +219,9 @@ class Decider:
                 self.metrics,
                 still_assigned=lambda: self._group.confirms(number),
                 hurry=self._hurry,
-                settle=self._settle,
-                give_up=self._give_up,
-                stand_still=self._stand_still,
+                settle=self._telling.settle,
+                give_up=self._taking.give_up,
+                stand_still=self._telling.stand_still,
             )
             task = asyncio.create_task(runner.run())
             task.add_done_callback(self._ended)
@@ -241,159 +240,6 @@ class Decider:
             del self._runners[place]
         for lane in owned.lanes.values():
             lane.lose_track()
-
-    # --- commands in ------------------------------------------------------------------------------
-
-    async def _find_beginnings(self) -> None:
-        """Find out where to go on in partitions that were assigned."""
-        while True:
-            await self._changed.wait()
-            self._changed.clear()
-            for number, owned in list(self.owned.items()):
-                epoch = owned.epoch
-                if owned.next_offset is not None:
-                    continue
-                try:
-                    offset = await self._group.committed(number)
-                    if offset is None:
-                        (offset,) = await self._reading.beginnings([self._commands_at(number)])
-                except errors.KafkaError as error:
-                    _log.warning("asked again where to begin: %s", error)
-                    await asyncio.sleep(_COMMIT_S)
-                    self._changed.set()
-                    continue
-                if owned.epoch == epoch and owned.next_offset is None:
-                    owned.next_offset = offset
-                    self._commands.nudge()
-
-    def _commands_at(self, number: int) -> KafkaPartition:
-        return KafkaPartition(self._commands_topic, number)
-
-    def _commands_wanted(self) -> Mapping[KafkaPartition, int]:
-        return {
-            self._commands_at(number): owned.next_offset
-            for number, owned in self.owned.items()
-            if owned.next_offset is not None
-        }
-
-    async def _take_in_all(self, at: KafkaPartition, told: list[Any], head: int) -> None:
-        owned = self.owned.get(at.partition)
-        if owned is None or owned.next_offset is None:
-            return
-        if head < 0:
-            (owned.next_offset,) = await self._reading.beginnings([at])
-            return
-        for index, record in enumerate(told):
-            # The group may have given the partition away, or begun anew with it, meanwhile.
-            if self.owned.get(at.partition) is not owned or record.offset != owned.next_offset:
-                break
-            await self._take_in(owned, at, record)
-            if index % SLICE == SLICE - 1:
-                self._wake(owned)
-                await asyncio.sleep(0)
-        self._wake(owned)
-        self.metrics.waiting.set(sum(len(one) for one in self.owned.values()))
-
-    def _wake(self, owned: OwnedPartition) -> None:
-        for lane in owned.lanes.values():
-            if lane.queue and lane.place in self._runners:
-                self._runners[lane.place].wake()
-
-    async def _take_in(self, owned: OwnedPartition, at: KafkaPartition, record: Any) -> None:
-        route = Route()
-        try:
-            route = route_of(record.headers, self._log.partitions)
-            asked = decode_asked(
-                record.key, record.value or b"", owned.number, self._log.partitions
-            )
-        except Undecidable as error:
-            owned.pass_over(record)
-            await self._bury(at, record, route, error.reason)
-            return
-        if owned.receive(record, asked, route) is None:
-            answer = turned_away(asked, owned.number)
-            self._replying.reply([(route, encode_reply(answer))])
-            self.metrics.commands.labels("overloaded").inc()
-
-    async def _bury(self, at: KafkaPartition, record: Any, route: Route, reason: str) -> None:
-        _log.error(
-            "a command goes to the dead letters",
-            extra={"partition": at.partition, "at": record.offset, "reason": reason},
-        )
-        await self._replying.bury(at, record, reason)
-        self.metrics.dead_letters.inc()
-        answer = undecodable(at.partition, reason)
-        self._replying.reply([(route, encode_reply(answer))])
-
-    async def _give_up(self, lane: Lane, waiting: Waiting, reason: str) -> None:
-        """Bury a command that the rules fail with."""
-        at = self._commands_at(lane.place[1])
-        for record in await self._reading.read(at, waiting.offset, 1, lambda told: told):
-            await self._replying.bury(at, record, reason)
-        self.metrics.dead_letters.inc()
-        answer = undecidable(waiting.asked, at.partition, reason)
-        if isinstance(waiting.asked, Request):
-            _log_answer(waiting.asked, answer)
-        self._tell([(waiting, encode_reply(answer))])
-
-    # --- answers out ------------------------------------------------------------------------------
-
-    def _settle(self, lane: Lane, flights: Sequence[Flight]) -> None:
-        now = time.monotonic_ns()
-        for flight in flights:
-            if flight.drafts:
-                self.metrics.read_back.observe((now - flight.written_ns) / 1e9)
-            if flight.batch.known:
-                task = asyncio.create_task(self._answer_known(lane, flight))
-                self._answering.add(task)
-                task.add_done_callback(self._answering.discard)
-            else:
-                self._answer(lane, flight, {})
-
-    async def _answer_known(self, lane: Lane, flight: Flight) -> None:
-        self._answer(lane, flight, await self._reader.records(lane.place, flight.known_offsets))
-
-    def _answer(self, lane: Lane, flight: Flight, known: Mapping[int, Record]) -> None:
-        answers = iter(lane.answers(flight, known))
-        told: list[tuple[Waiting, bytes]] = []
-        unrecorded: list[tuple[Waiting, bytes]] = []
-        for one in flight.waiting:
-            if isinstance(one.asked, Request):
-                answer = next(answers)
-                self.metrics.commands.labels(answer.status).inc()
-                _log_answer(one.asked, answer)
-                kind = unrecorded if answer.status == "lacking" else told
-                kind.append((one, encode_reply(answer)))
-            else:
-                told.append((one, encode_reply(None, lane.entity(one.asked))))
-        self._tell(told)
-        self._tell_once_committed(lane.place[1], unrecorded)
-
-    def _tell_once_committed(self, number: int, told: Sequence[tuple[Waiting, bytes]]) -> None:
-        for one, _ in told:
-            one.is_done = True
-        if number in self.owned:
-            self.owned[number].hold(told)
-
-    def _tell(self, told: Sequence[tuple[Waiting, bytes]]) -> None:
-        now = time.monotonic_ns()
-        for one, _ in told:
-            one.is_done = True
-            self.metrics.answer.observe((now - one.since_ns) / 1e9)
-        self._replying.reply([(one.route, value) for one, value in told])
-
-    def _stand_still(self, lane: Lane) -> None:
-        """Answer what waits for a lane whose partition is halted."""
-        halt = lane.follower.halt
-        if halt is None:
-            return
-        topic, partition = lane.place
-        reason = f"{topic}/{partition}:{halt.offset}: {halt.reason}"
-        told = []
-        while lane.queue:
-            one = lane.queue.popleft()
-            told.append((one, encode_reply(halted(one.asked, partition, reason))))
-        self._tell_once_committed(partition, told)
 
     # --- offsets ----------------------------------------------------------------------------------
 
@@ -414,18 +260,5 @@ class Decider:
             for number, offset in offsets.items():
                 if number in self.owned:
                     self.owned[number].committed = offset
-                    self._tell(self.owned[number].release(offset))
-
-
-def _log_answer(request: Request, answer: Answer) -> None:
-    """Log what a command came to: what was accepted or known only for who wants all the details."""
-    level = logging.DEBUG if answer.status in ("accepted", "duplicate") else logging.INFO
-    if _log.isEnabledFor(level):
-        told = {
-            "command_id": request.command_id,
-            "correlation_id": request.correlation_id,
-            "status": answer.status,
-            "reason": answer.reason,
-            "position": answer.position,
-        }
-        _log.log(level, "answered", extra=told)
+                    self._telling.tell_held(self.owned[number].release(offset))
+            self._taking.tail.nudge()

@@ -253,8 +253,10 @@ class LaneRunner:
 
     async def _decide_some(self) -> bool:
         lane = self.lane
-        if not lane.queue or len(lane.in_flight) >= DEPTH:
+        if not lane.has_work or len(lane.in_flight) >= DEPTH:
             return False
+        if not lane.is_proven:
+            return await self._prove()
         chunk = self._chunk()
         if not chunk:
             return False
@@ -262,13 +264,33 @@ class LaneRunner:
         try:
             ready = await self._ready(chunk)
         except BaseException:
-            lane.queue.extendleft(reversed(chunk))
+            self._put_back(chunk)
             raise
-        if not lane.owns or lane.follower.ownership.claim_term != term:
-            lane.queue.extendleft(reversed(chunk))
+        if not (self._still_owns(term) and lane.is_proven):
+            self._put_back(chunk)
             return True
-        await self._fly(chunk, ready)
+        await self._fly([one for one in chunk if not one.is_stale], ready)
         return True
+
+    async def _prove(self) -> bool:
+        """Ask the group whether the partition is ours, and read up to where the log ends then."""
+        lane, term = self.lane, self.lane.follower.ownership.claim_term
+        if not await self._still_assigned():
+            await asyncio.sleep(_AGAIN_S)
+            self.wake()
+            return False
+        (head,) = await self._reader.heads([lane.place])
+        await self._reader.reach(lane.place, head)
+        if self._still_owns(term):
+            lane.prove(term)
+        return True
+
+    def _still_owns(self, term: int) -> bool:
+        return self.lane.owns and self.lane.follower.ownership.claim_term == term
+
+    def _put_back(self, chunk: Sequence[Waiting]) -> None:
+        """Let commands wait again, but for those that the group has given anew meanwhile."""
+        self.lane.queue.extendleft(one for one in reversed(chunk) if not one.is_stale)
 
     def _chunk(self) -> list[Waiting]:
         """Take commands off the queue, up to one that is in flight already."""
@@ -326,14 +348,15 @@ class LaneRunner:
 
     async def _fly(self, chunk: list[Waiting], first: dict[bytes, Record]) -> None:
         lane = self.lane
+        if not chunk:
+            return
         started = time.perf_counter()
         try:
             flight = lane.decide(chunk, first)
         # Whatever the rules fail with on a command is told, and does not stop the others.
         except Exception as error:
             if len(chunk) > 1:
-                for one in chunk:
-                    await self._fly([one], first)
+                await self._fly_singly(chunk, first)
                 return
             _log.exception("a command cannot be decided", extra=self._told())
             await self._give_up(lane, chunk[0], f"deciding it failed: {error!r}")
@@ -346,6 +369,15 @@ class LaneRunner:
             self._appending.add(task)
             task.add_done_callback(self._appending.discard)
         self._settle(lane, lane.landed())
+
+    async def _fly_singly(self, chunk: list[Waiting], first: dict[bytes, Record]) -> None:
+        term = self.lane.follower.ownership.claim_term
+        for index, one in enumerate(chunk):
+            # Giving one up takes a while, in which the others may have become somebody else's.
+            if not (self._still_owns(term) and self.lane.is_proven):
+                self._put_back(chunk[index:])
+                return
+            await self._fly([] if one.is_stale else [one], first)
 
     async def _append(self, flight: Flight) -> None:
         started = time.perf_counter()

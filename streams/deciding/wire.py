@@ -19,6 +19,7 @@ from domain.entities import AnyEntity, Entity
 from domain.errors import InvalidValue, shorten
 from domain.identifiers import check_id
 from domain.times import Instant, parse_instant
+from domain.validation import check_command, check_origin
 from schemas.partitioning import partition_of
 from streams.answers import Answer
 
@@ -154,7 +155,8 @@ def _request(value: bytes) -> Request:
             command_id=told.command_id,
             key=told.key,
             event_time=told.event_time,
-            command=decoder.decode(told.data),
+            # Whoever wrote it need not have been Daybook's own front, which checks it too.
+            command=check_command(decoder.decode(told.data)),
             actor=told.actor,
             correlation_id=told.correlation_id,
             causation_id=told.causation_id,
@@ -163,6 +165,7 @@ def _request(value: bytes) -> Request:
         )
         check_id(request.command_id, "command_id")
         _check_key(request.key)
+        check_origin(request)
         if not _INSTANT.fullmatch(request.event_time):
             raise Undecidable("event_time is not in UTC to the nanosecond")
         _check_second(request.event_time[:19])
@@ -170,9 +173,24 @@ def _request(value: bytes) -> Request:
         raise Undecidable(str(error)) from None
     except _MALFORMED as error:
         raise Undecidable(shorten(str(error), 300)) from None
-    if encode_request(request) != value:
-        raise Undecidable("it is not written as Daybook writes it: a newer version, or a number")
+    if (ours := encode_request(request)) != value:
+        raise Undecidable(_difference(msgspec.json.decode(value), msgspec.json.decode(ours), ""))
     return request
+
+
+def _difference(told: Any, ours: Any, path: str) -> str:
+    """Say where a command is not written as Daybook writes it."""
+    if isinstance(told, dict) and isinstance(ours, dict):
+        for name in told:
+            at = f"{path}{shorten(name)}"
+            if name not in ours:
+                expected = "no such field, or another value"
+                return str(InvalidValue(at, told[name], expected))
+            if told[name] != ours[name]:
+                return _difference(told[name], ours[name], f"{at}.")
+    elif told != ours:
+        return str(InvalidValue(path.removesuffix("."), told, f"{shorten(ours)!r}"))
+    return "it is not written as Daybook writes it: in the order of its fields, the spaces, escapes"
 
 
 def asked_topic(asked: Request | LookUp) -> Topic:
@@ -203,17 +221,20 @@ def headers_of(route: Route) -> Headers:
 
 def route_of(headers: Iterable[tuple[str, Any]], partitions: int) -> Route:
     """Return the route that headers tell; raises Undecidable for one that cannot be."""
-    told = {name: value or b"" for name, value in headers if name.startswith("daybook-")}
-    if not told:
-        return Route()
-    reply_to = told.get(REPLY_TO)
-    if reply_to is not None and not (reply_to.isdigit() and int(reply_to) < partitions):
-        raise Undecidable(f"header {REPLY_TO} is {shorten(repr(reply_to))}, not a partition")
-    after = _positions(told.get(AFTER, b""), partitions)
-    return Route(told.get(ASK), None if reply_to is None else int(reply_to), after)
+    told = dict(headers)
+    reply_to, after = _destination(told.get(REPLY_TO), told.get(AFTER), partitions)
+    return Route(told.get(ASK), reply_to, after)
 
 
 @lru_cache(maxsize=64)
+def _destination(
+    reply_to: bytes | None, after: bytes | None, partitions: int
+) -> tuple[int | None, Mapping[int, int]]:
+    if reply_to is not None and not (reply_to.isdigit() and int(reply_to) < partitions):
+        raise Undecidable(f"header {REPLY_TO} is {shorten(repr(reply_to))}, not a partition")
+    return None if reply_to is None else int(reply_to), _positions(after or b"", partitions)
+
+
 def _positions(told: bytes, partitions: int) -> Mapping[int, int]:
     text = told.decode(errors="replace")
     if text and not _POSITIONS.fullmatch(text):

@@ -25,6 +25,7 @@ from streams.working.metrics import WorkerMetrics
 NEAR: Final = 5000
 """A partition no more records than this behind the head is left to those that come."""
 _STEPS_IN_A_ROW: Final = 5
+_TOGETHER: Final = 2
 _LOOKED_AT: Final = 1000
 _HALTED_LOOKS: Final = 30
 """A halt for which no parking was found is tried again after so many looks."""
@@ -111,16 +112,45 @@ class Keeper:
         ordered = sorted(records, key=lambda one: (one.topic, one.partition, one.offset))
         # Nobody checks or rebuilds the tables in the meantime.
         with self._models.sharing_lock():
-            for _, group in groupby(ordered, key=lambda one: (one.topic, one.partition)):
-                self._take_partition(list(group))
+            groups = {place: list(group) for place, group in groupby(ordered, key=_place)}
+            self._take_together(groups)
+            # Those that could not go with the others, and what is left of them.
+            for place, group in groups.items():
+                self._take_partition(place, group)
         return bool(self._wanted)
 
     def want(self, records: Iterable[Record]) -> None:
         """Leave records that came to be read again from the log."""
         self._wanted |= {_place(one) for one in records} & self.assigned
 
-    def _take_partition(self, records: list[Record]) -> None:
-        place = _place(records[0])
+    def _take_together(self, groups: Mapping[TopicPartition, list[Record]]) -> None:
+        """Project what comes next in several partitions in one transaction, if nothing is amiss."""
+        ready = {place: group for place, group in groups.items() if self._is_next(place, group)}
+        if len(ready) < _TOGETHER:
+            return
+        started = time.perf_counter()
+        before = {place: self.checkpoint(place) for place in ready}
+        try:
+            self.projector.step_together(ready)
+        except LogHalted:
+            # It is found again, and noted, where its partition takes a step by itself.
+            return
+        except CheckpointMoved as moved:
+            for place, at in before.items():
+                if self.checkpoint(place) != at:
+                    self._note_moved(place, moved)
+            return
+        for place in ready:
+            self._note_projected(place, started)
+
+    def _is_next(self, place: TopicPartition, records: list[Record]) -> bool:
+        if place not in self.assigned or place in self.halted:
+            return False
+        first, last = records[0].offset, records[-1].offset
+        at = self.checkpoint(place)
+        return last - first == len(records) - 1 and at is not None and first <= at <= last
+
+    def _take_partition(self, place: TopicPartition, records: list[Record]) -> None:
         if place not in self.assigned or place in self.halted:
             return
         end = records[-1].offset + 1
@@ -134,14 +164,18 @@ class Keeper:
 
     # --- records that are read -------------------------------------------------------------------
 
-    def look(self) -> None:
-        """Look where the log ends, and note the partitions that have to be read on."""
-        topics = {topic for topic, _ in self.assigned}
-        heads = {topic: self._source.heads(topic) for topic in sorted(topics)}
+    def look(self, heads: Heads | None = None) -> None:
+        """Note the partitions that have to be read on, by where the log ended a moment ago.
+
+        Without `heads` the log is asked. A topic that they leave out is not looked at.
+        """
+        if heads is None:
+            topics = {topic for topic, _ in self.assigned}
+            heads = {topic: self._source.heads(topic) for topic in sorted(topics)}
         due = []
         for place in sorted(self.assigned):
             topic, partition = place
-            if self._is_due(place, heads[topic][partition]):
+            if topic in heads and self._is_due(place, heads[topic][partition]):
                 due.append(place)
         self._wanted.clear()
         self._due = deque(due)
@@ -164,9 +198,11 @@ class Keeper:
             return self._may_go_on(place, head)
         last = self._seen.get(place)
         self._seen[place] = checkpoint
+        if checkpoint > head:
+            # Records have come since, or the log ends where it cannot: reading it says so.
+            return checkpoint == last
         is_left = place in self._wanted or checkpoint == last or head - checkpoint > NEAR
-        # Below its checkpoint a log cannot end: reading it says so.
-        return checkpoint > head or (checkpoint < head and is_left)
+        return checkpoint < head and is_left
 
     def _may_go_on(self, place: TopicPartition, head: int) -> bool:
         """Tell whether a halted partition is worth a try: its record was parked, or long ago."""
@@ -190,21 +226,27 @@ class Keeper:
             self._note_halt(place, halted)
             return 0
         except CheckpointMoved as moved:
-            self._metrics.moved.labels(place[0]).inc()
-            if place not in self._overtaken:
-                told = {"place": _text(place), "reason": str(moved)}
-                _log.warning("somebody else has projected this partition", **told)
-            self._overtaken.add(place)
+            self._note_moved(place, moved)
             self._wanted.add(place)
             return 0
         if read:
-            self._overtaken.discard(place)
-            self._metrics.step_seconds.labels(place[0]).observe(time.perf_counter() - started)
-            if self.halted.pop(place, None) is not None:
-                _log.info("goes on", place=_text(place))
+            self._note_projected(place, started)
         return read
 
     # --- notes -----------------------------------------------------------------------------------
+
+    def _note_projected(self, place: TopicPartition, started: float) -> None:
+        self._overtaken.discard(place)
+        self._metrics.step_seconds.labels(place[0]).observe(time.perf_counter() - started)
+        if self.halted.pop(place, None) is not None:
+            _log.info("goes on", place=_text(place))
+
+    def _note_moved(self, place: TopicPartition, moved: CheckpointMoved) -> None:
+        self._metrics.moved.labels(place[0]).inc()
+        if place not in self._overtaken:
+            told = {"place": _text(place), "reason": str(moved)}
+            _log.warning("somebody else has projected this partition", **told)
+        self._overtaken.add(place)
 
     def _note_halt(self, place: TopicPartition, halted: LogHalted) -> None:
         known = self.halted.get(place)

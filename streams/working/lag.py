@@ -1,5 +1,6 @@
 """How far the read models are behind, as gauges."""
 
+import contextlib
 import time
 from typing import Final
 
@@ -7,14 +8,14 @@ from domain.times import to_ns
 from schemas.codec import Undecodable, envelope
 from streams.log import Log, TopicPartition
 from streams.projecting import Lag
-from streams.working.keeping import Keeper
+from streams.working.keeping import Heads, Keeper
 from streams.working.metrics import WorkerMetrics
 
 _NS_PER_S: Final = 1_000_000_000
 
 
 class LagGauges:
-    """Sets the gauges of the partitions that a keeper is assigned. For the keeper's thread."""
+    """Sets the gauges of the partitions that a keeper is assigned."""
 
     def __init__(self, log: Log, keeper: Keeper, metrics: WorkerMetrics) -> None:
         self._source = log
@@ -22,18 +23,20 @@ class LagGauges:
         self._metrics = metrics
         self._shown: set[tuple[str, str, str]] = set()
         self._since: dict[tuple[str, str, str], float] = {}
+        self._lags: list[Lag] = []
 
-    def measure(self) -> None:
-        """Ask the log and the store where everything stands, and show it."""
+    def measure(self, heads: Heads | None = None) -> None:
+        """Ask the store where everything stands, and show it but for the ages.
+
+        `heads` has where the log ended a moment ago; without it the log is asked. For the keeper's
+        thread.
+        """
         keeper, metrics = self._keeper, self._metrics
-        lags = [
-            one
-            for one in keeper.projector.status()
-            if (one.topic, one.partition) in keeper.assigned
-        ]
-        ages: dict[tuple[TopicPartition, int], float] = {}
+        status = keeper.projector.status(heads)
+        lags = [one for one in status if (one.topic, one.partition) in keeper.assigned]
         for lag in lags:
-            self._show(lag, ages)
+            self._show(lag)
+        self._lags = lags
         self._forget({_labels(lag) for lag in lags})
         for topic in {lag.topic for lag in lags}:
             here = [place for place in keeper.assigned if place[0] == topic]
@@ -49,14 +52,24 @@ class LagGauges:
             ]
             metrics.failed.labels(name).set(len(failed))
 
-    def _show(self, lag: Lag, ages: dict[tuple[TopicPartition, int], float]) -> None:
+    def measure_ages(self) -> None:
+        """Show how old the first records are that projections had not gone past when last measured.
+
+        Reads each of them from the log. For any thread: the keeper's has better to do.
+        """
+        ages: dict[tuple[TopicPartition, int], float] = {}
+        for lag in self._lags:
+            place: TopicPartition = (lag.topic, lag.partition)  # type: ignore[assignment]
+            next_offset = lag.checkpoint + 1
+            if lag.lag > 0 and (place, next_offset) not in ages:
+                ages[place, next_offset] = self._age_seconds(place, next_offset)
+            age = ages.get((place, next_offset), 0.0)
+            self._metrics.lag_seconds.labels(*_labels(lag)).set(age)
+
+    def _show(self, lag: Lag) -> None:
         labels = _labels(lag)
-        place: TopicPartition = (lag.topic, lag.partition)  # type: ignore[assignment]
-        next_offset = lag.checkpoint + 1
-        if lag.lag > 0 and (place, next_offset) not in ages:
-            ages[place, next_offset] = self._age_seconds(place, next_offset)
-        self._metrics.lag_events.labels(*labels).set(lag.lag)
-        self._metrics.lag_seconds.labels(*labels).set(ages.get((place, next_offset), 0.0))
+        # Records have come since it was asked where the log ends.
+        self._metrics.lag_events.labels(*labels).set(max(0, lag.lag))
         since = self._since.setdefault(labels, time.monotonic())
         moved_at = max(self._keeper.moved_at.get((lag.name, lag.partition), 0.0), since)
         self._metrics.checkpoint_age.labels(*labels).set(time.monotonic() - moved_at)
@@ -76,7 +89,8 @@ class LagGauges:
         metrics = self._metrics
         for labels in self._shown - there:
             for gauge in (metrics.lag_events, metrics.lag_seconds, metrics.checkpoint_age):
-                gauge.remove(*labels)
+                with contextlib.suppress(KeyError):
+                    gauge.remove(*labels)
             self._since.pop(labels, None)
         self._shown &= there
 

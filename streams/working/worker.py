@@ -9,6 +9,7 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Final, TypeVar
 
 import psycopg
@@ -17,11 +18,12 @@ from aiokafka.errors import KafkaError  # type: ignore[import-untyped]
 from infra.errors import ServerUnavailable
 from infra.telemetry import get_logger
 from schemas.envelope import Record
+from streams.deciding.group import least_session_ms
 from streams.kafka_log import KafkaLog
-from streams.log import LogError, TopicPartition
+from streams.log import TOPICS, LogError, TopicPartition
 from streams.read_models import ReadModels
-from streams.working.consuming import Consuming, Handlers, run_consuming
-from streams.working.keeping import Keeper
+from streams.working.consuming import SESSION_S, Consuming, Handlers, run_consuming
+from streams.working.keeping import Heads, Keeper
 from streams.working.lag import LagGauges
 from streams.working.metrics import WorkerMetrics
 
@@ -30,6 +32,7 @@ _COMMIT_S: Final = 2.0
 _RETRY_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _START_S: Final = 3.0
 _STEADY_S: Final = 30.0
+_MS_PER_S: Final = 1000
 _AWAY: Final = (ServerUnavailable, psycopg.Error, LogError)
 """What the servers answer with while they cannot be used, or not yet."""
 
@@ -39,14 +42,16 @@ T = TypeVar("T")
 
 
 class Worker:
-    """One worker of a log. From here on `log` and `models` are for its thread alone."""
+    """One worker of a log. From here on `models` is for its thread alone."""
 
     def __init__(self, log: KafkaLog, models: ReadModels, metrics: WorkerMetrics) -> None:
+        self._source = log
         self._place = log.place
         self._metrics = metrics
         self._keeper = Keeper(log, models, metrics)
         self._gauges = LagGauges(log, self._keeper, metrics)
         self._thread = ThreadPoolExecutor(1, "projecting")
+        self._aside_thread = ThreadPoolExecutor(1, "looking")
         self._wake = asyncio.Event()
         self._fault: asyncio.Queue[Exception] = asyncio.Queue()
         self._app: Consuming | None = None
@@ -65,7 +70,8 @@ class Worker:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            self._thread.shutdown(wait=False, cancel_futures=True)
+            for thread in (self._thread, self._aside_thread):
+                thread.shutdown(wait=False, cancel_futures=True)
         _log.info("stopped")
 
     async def _raise_fault(self) -> None:
@@ -73,6 +79,13 @@ class Worker:
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    async def _aside(self, work: Callable[[], T]) -> T:
+        """Ask the log something while the other thread projects."""
+        return await asyncio.get_running_loop().run_in_executor(self._aside_thread, work)
+
+    def _heads(self) -> Heads:
+        return {topic: self._source.heads(topic) for topic in TOPICS}
 
     # --- looking after ---------------------------------------------------------------------------
 
@@ -82,10 +95,12 @@ class Worker:
         committed_at = 0.0
         while True:
             try:
-                await self._in_thread(self._keeper.look)
+                heads = await self._aside(self._heads)
+                await self._in_thread(partial(self._keeper.look, heads))
                 while await self._in_thread(self._keeper.catch_up):
                     pass
-                await self._in_thread(self._gauges.measure)
+                await self._in_thread(partial(self._gauges.measure, heads))
+                await self._aside(self._gauges.measure_ages)
             except _AWAY as error:
                 self._note_away(error)
                 await asyncio.sleep(_RETRY_S[min(tries, len(_RETRY_S) - 1)])
@@ -124,9 +139,9 @@ class Worker:
         tries = 0
         while True:
             began = time.monotonic()
-            self._app = Consuming(
-                self._place, Handlers(self._take, self._start_at, self._assign, self._revoke)
-            )
+            handlers = Handlers(self._take, self._start_at, self._assign, self._revoke)
+            least_ms = await least_session_ms(self._place.client_options())
+            self._app = Consuming(self._place, handlers, max(SESSION_S, least_ms / _MS_PER_S))
             try:
                 await run_consuming(self._app)
             except (KafkaError, OSError, TimeoutError) as error:

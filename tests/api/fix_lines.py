@@ -1,6 +1,12 @@
 """FIX messages for tests, built from tag=value pairs with a length and checksum of their own."""
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from api.importing.fix import read_fix
+from api.importing.lines import Fact, Line, Options
+from domain.commands import Command
 
 Pairs = Sequence[tuple[int, object]]
 
@@ -37,6 +43,21 @@ def changed(pairs: Pairs, changes: dict[str, object]) -> list[tuple[int, object]
     told: dict[int, object] = dict(pairs)
     told.update((int(name[1:]), value) for name, value in changes.items())
     return [(tag, value) for tag, value in told.items() if value is not None]
+
+
+def read(path: Path, *lines: bytes, account: str | None = None, **more: Any) -> list[Line]:
+    """The lines of a file of these messages, as they are read."""
+    path.mkdir(exist_ok=True, parents=True)
+    file = path / "told.fix"
+    file.write_bytes(b"\n".join(lines) + b"\n")
+    return list(read_fix(str(file), Options(digest="d" * 64, account=account, **more)))
+
+
+def only(lines: list[Line]) -> Command:
+    """The command of the last line, whose order the lines before may have placed."""
+    assert lines, "no lines"
+    assert isinstance(lines[-1], Fact), lines[-1]
+    return lines[-1].request.command
 
 
 ORDER: Pairs = [

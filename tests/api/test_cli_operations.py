@@ -85,6 +85,18 @@ def test_status_tells_heads_checkpoints_and_lag(book: CommandLine) -> None:
     assert "43 events" in book.good("status").out
 
 
+def test_status_tells_where_sql_may_be_asked(tmp_path: Path) -> None:
+    book = CommandLine(tmp_path)
+    assert book.imported("deals.csv", deals(3))["accepted"] == 3
+    book.good("deals")
+    url = book.good("status", "--json").json["sql"]
+    assert url in book.good("status").out
+    with embedded_server(book.home), psycopg.connect(url) as reader:
+        assert reader.execute("SELECT count(*) FROM deals").fetchone() != (0,)
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            reader.execute("SELECT * FROM daybook.deals")
+
+
 def test_rebuilt_read_models_are_the_same(book: CommandLine) -> None:
     queries = ("positions", "lots", "deals", "balances", "accounts", "instruments")
     before = [book.rows(query) for query in queries]
@@ -280,7 +292,7 @@ def test_an_import_that_is_ended_leaves_whole_events_and_no_server(
             time.sleep(0.01)
         time.sleep(1.5)
         process.send_signal(number)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=240)
     assert process.returncode in (128 + number, 0)
     assert "Traceback" not in err
     assert not _postmaster_runs(tmp_path / "home")

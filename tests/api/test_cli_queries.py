@@ -240,17 +240,19 @@ def test_what_was_known_is_the_same_after_any_correction(new_daybook: NewDaybook
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--as-of", "tomorrow"), "as_of: 'tomorrow'"),
-        (("--as-of", "2024-02-30"), "as_of: '2024-02-30'"),
+        (("--as-of", "tomorrow"), "--as-of: 'tomorrow' is not valid; expected a date such as"),
+        (("--as-of", "2024-02-30"), "--as-of: '2024-02-30'"),
         (("--as-of", "2024-01-02T10:00:00"), "with a zone"),
         (("--as-of", "0001-01-01"), "1678 to 2261"),
-        (("--known-at", "3"), "known_at: '3'"),
+        (("--known-at", "3"), "--known-at: '3'"),
+        (("--known-at", "tomorrow"), "or positions such as 0:12,3:55"),
         (("--known-at", "16:0"), "partitions from 0 to 15"),
         (("--known-at", "0:999"), "no further than 0:"),
         (("--known-at", "0:0,0:1"), "one for each partition"),
         (("--method", "newest"), "one of fifo, lifo, hifo, average, specific"),
         (("--format", "xml"), "xml"),
-        (("-o", "/no/such/folder/out"), "a file to write to"),
+        (("-o", "/no/such/folder/out"), "-o: '/no/such/folder/out' is not valid; expected a file"),
+        (("--account", ""), "--account: '' is not valid"),
     ],
 )
 def test_options_that_make_no_sense(book: CommandLine, options: tuple[str, ...], said: str) -> None:
@@ -258,3 +260,21 @@ def test_options_that_make_no_sense(book: CommandLine, options: tuple[str, ...],
     assert done.code == 2
     assert said in done.err
     assert done.out == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("positions", "--account", "NONE"), "the ledger knows no account 'NONE'"),
+        (("deals", "--portfolio", "NONE"), "the ledger knows no account in portfolio 'NONE'"),
+        (("lots", "--instrument", "NONE"), "the ledger knows no instrument 'NONE'"),
+        (("orders", "--method", "fifo"), "--method makes no difference to orders"),
+        (("prices", "--account", "A1"), "--account makes no difference to prices"),
+        (("positions", "--account", "A1", "--as-of", "1999-01-01"), ""),
+    ],
+)
+def test_what_a_question_names_in_vain_is_told(
+    book: CommandLine, words: tuple[str, ...], said: str
+) -> None:
+    done = book.good(*words)
+    assert done.err == (f"daybook: {said}\n" if said else "")

@@ -125,6 +125,12 @@ def test_numbers_may_be_json_numbers_and_keep_their_digits(daybook: CommandLine)
     assert daybook.rows("deals")[0]["price"] == "1234567890123.123456789012345678"
 
 
+def test_a_file_that_is_not_there_is_named(daybook: CommandLine) -> None:
+    done = daybook("submit", "none.jsonl")
+    assert done.code == 2
+    assert "FILE: 'none.jsonl' is not valid; expected a file of commands" in done.err
+
+
 def test_the_answer_comes_while_the_pipe_stays_open(daybook: CommandLine) -> None:
     with daybook.start("submit", "-") as process:
         assert process.stdin is not None

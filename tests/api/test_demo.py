@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from api.questions import Asker, Question
+from api.read_models import READ_MODELS
 from api.wiring import running
 from infra.settings import load_settings
 
@@ -109,8 +110,8 @@ def test_only_deals_told_twice_are_flagged(runs: Runs) -> None:
     settings = load_settings(runs.home, environ={}, folder=runs.home)
     with running(settings) as parts:
         asker = Asker(parts, Question())
-        asked = (asker.orders, asker.deals, asker.positions, asker.cash, asker.accounts)
-        shown = [ask() for ask in asked]
+        asked = ("orders", "deals", "positions", "cash", "accounts")
+        shown = [READ_MODELS[name].ask(asker) for name in asked]
     flagged = []
     for one in shown:
         names = [name for name, _ in one.columns]

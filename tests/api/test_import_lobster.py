@@ -193,7 +193,7 @@ GOOD = b"34200.1,1,7,10,100,1\n34200.2,4,7,5,100,1\n34200.2,2,7,1,100,1\n34201,3
 @settings(
     max_examples=200,
     deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(
     edits=st.lists(

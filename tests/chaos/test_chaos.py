@@ -27,7 +27,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(900)
 def test_nothing_is_lost_or_doubled(request: pytest.FixtureRequest, tmp_path: Path) -> None:
     kept = request.config.cache.mkdir("kafka")
     try:

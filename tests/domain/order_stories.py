@@ -9,7 +9,10 @@ from domain.events import (
     DealCorrected,
     DealRecorded,
     Event,
+    OrderPending,
     OrderPlaced,
+    OrderReplaced,
+    OrderReplaceRequested,
     OrderTold,
     Terms,
 )
@@ -65,6 +68,45 @@ def fill(
     if correction:
         return DealCorrected(**terms, ref_deal_id="D0", chain_id="D0")
     return DealRecorded(**terms)
+
+
+def traded(quantity: int, status: str, cum: int, leaves: int, price: int = 50) -> Any:
+    return fill(quantity, price, told=told(status, cum, leaves))
+
+
+def part(quantity: int, cum: int, total: int = 10000) -> tuple[Any, str]:
+    """A partial fill on an order with nothing pending, and its row."""
+    deal = traded(quantity, "partially_filled", cum, total - cum)
+    return deal, f"partially_filled {cum} {total - cum} 50"
+
+
+def ask_replace(cl_ord_id: str, orig: str, quantity: int | None = None, **fields: Any) -> Any:
+    return report(
+        OrderReplaceRequested,
+        cl_ord_id=cl_ord_id,
+        orig_cl_ord_id=orig,
+        quantity=None if quantity is None else Decimal(quantity),
+        **fields,
+    )
+
+
+def pending(what: str, cl_ord_id: str, cum: int, leaves: int, orig: str = "X") -> Any:
+    totals = told(f"pending_{what}", cum, leaves)
+    return report(OrderPending, what=what, cl_ord_id=cl_ord_id, orig_cl_ord_id=orig, told=totals)
+
+
+def replaced(cl_ord_id: str, orig: str, quantity: int, status: str, cum: int, leaves: int) -> Any:
+    return report(
+        OrderReplaced,
+        cl_ord_id=cl_ord_id,
+        orig_cl_ord_id=orig,
+        quantity=Decimal(quantity),
+        told=told(status, cum, leaves),
+    )
+
+
+def refused(kind: type[Any], cl_ord_id: str, status: str, reason: str = "too_late") -> Any:
+    return report(kind, cl_ord_id=cl_ord_id, reason=reason, told=OrderTold(status=status))
 
 
 class Next:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from domain.commands import RecordDeal
-from domain.deals import cost_and_legs
+from domain.deal_amounts import cost_and_legs
 from domain.events import Fee, Terms
 
 D = Decimal

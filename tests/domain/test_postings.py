@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.deals import cost_and_legs
+from domain.deal_amounts import cost_and_legs
 from domain.events import (
     CashLeg,
     DealRecorded,

@@ -114,7 +114,10 @@ def test_another_error_is_no_outage(connection: Connection) -> None:
 
 
 @pytest.mark.parametrize("types", [None, ("int8", "text", "bytea", "numeric")])
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(rows=ROWS)
 def test_rows_come_back_as_they_went(
     connection: Connection, types: tuple[str, ...] | None, rows: list[tuple[object, ...]]

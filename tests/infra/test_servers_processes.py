@@ -21,6 +21,12 @@ signal.signal(signal.SIGTERM, signal.SIG_IGN)
 print("deaf", flush=True)
 time.sleep(600)
 """
+WITH_A_CHILD = """
+import os, time
+if os.fork() == 0:
+    while not os.path.exists("go"):
+        time.sleep(0.01)
+"""
 
 
 @pytest.fixture
@@ -42,10 +48,10 @@ def test_a_process_is_found_again_until_it_is_stopped(folder: Path) -> None:
     assert running(folder) is None
     process = start(folder, SLEEP)
     assert running(folder) == process == identified(process.pid)
-    assert stop(folder, signal.SIGTERM, 10) is False
+    assert stop(folder, signal.SIGTERM, 60) is False
     assert identified(process.pid) is None
     assert recorded(folder) is None
-    assert stop(folder, signal.SIGTERM, 10) is False
+    assert stop(folder, signal.SIGTERM, 60) is False
 
 
 def test_one_that_died_is_recorded_but_does_not_run(folder: Path) -> None:
@@ -69,7 +75,7 @@ def test_a_number_that_another_process_has_by_now_is_left_alone(folder: Path) ->
     start(folder, SLEEP)
     record = folder / "process.json"
     told = msgspec.json.decode(record.read_bytes())
-    stop(folder, signal.SIGTERM, 10)
+    stop(folder, signal.SIGTERM, 60)
     with subprocess.Popen(SLEEP) as other:
         told["process"]["pid"] = other.pid
         record.write_bytes(msgspec.json.encode(told))
@@ -94,14 +100,14 @@ def test_a_process_that_cannot_be_written_down_runs_nothing(folder: Path) -> Non
 def test_a_folder_is_held_for_as_long_as_any_child_lives(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    child = "import os, time\nif os.fork() == 0:\n  time.sleep(0.5)\n"
-    process = start(folder, [sys.executable, "-c", child])
+    process = start(folder, [sys.executable, "-c", WITH_A_CHILD])
     while identified(process.pid) == process:
         time.sleep(0.01)
     monkeypatch.setattr(processes, "_LINGER_S", 0.0)
     with pytest.raises(TimeoutError, match="do not end"), held(folder):
         pass
     monkeypatch.undo()
+    (folder / "go").touch()
     with held(folder):
         assert running(folder) is None
 

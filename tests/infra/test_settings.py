@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from infra.errors import SettingsError
-from infra.settings import ServerUrl, Settings, load_settings, redacted
+from infra.settings import KAFKA_OPTIONS, ServerUrl, Settings, load_settings, redacted
+from streams.kafka_client import Security, parse_place
 
 
 def load(folder: Path, home: str | None = None, **environ: str) -> Settings:
@@ -139,3 +140,30 @@ def test_no_password_in_a_refusal(tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as caught:
         load(tmp_path, DAYBOOK_STORE_URL="mysql://me:S3cret@host/db")
     assert "S3cret" not in f"{caught.value} {caught.value!r}"
+
+
+def test_options_of_kafka_are_settings_like_others(tmp_path: Path) -> None:
+    (tmp_path / "daybook.toml").write_text(
+        'log_url = "kafka://h:1/ns?sasl_username=ann"\n'
+        'kafka_sasl_username = "bob"\nkafka_sasl_password = "of the file"\n'
+        'kafka_ssl_cafile = "ca.pem"\n'
+    )
+    environ = {"DAYBOOK_KAFKA_SASL_PASSWORD": "p&w%+/#1", "DAYBOOK_HOME": str(tmp_path / "home")}
+    url = load_settings(environ=environ, folder=tmp_path).log_url
+    security = parse_place(url.text, environ={}).security
+    assert security.sasl_username == "ann"
+    assert security.sasl_password == "p&w%+/#1"
+    assert security.ssl_cafile == str(tmp_path / "ca.pem")
+    assert "p&w" not in str(url)
+    assert "p%26w" not in str(url)
+
+
+def test_options_of_kafka_are_those_that_its_client_takes() -> None:
+    assert Security.__struct_fields__ == KAFKA_OPTIONS
+
+
+def test_a_password_that_is_no_string_is_not_shown(tmp_path: Path) -> None:
+    (tmp_path / "daybook.toml").write_text("kafka_sasl_password = 12345\n")
+    with pytest.raises(SettingsError, match="a string in quotes") as refused:
+        load_settings(environ={}, folder=tmp_path)
+    assert "12345" not in str(refused.value)

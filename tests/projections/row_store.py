@@ -1,12 +1,15 @@
 """A store of rows in memory, as strict as the real one, and runners that feed folds from it."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from decimal import Decimal
+from typing import Any, get_args, get_type_hints
 
 import msgspec
 
 from domain.decisions import Stamped
+from projections.plain import Folded, PlainDeal
 from projections.rows import CHANGED_OFFSET, Changed, Fold, Projection, Table, Wanted
+from streams.row_text import is_json
 
 Row = dict[str, Any]
 Rows = dict[tuple[Any, ...], Row]
@@ -34,7 +37,7 @@ class RowStore:
         rows = self._tables.setdefault(table.name, {})
         for key in changed.deletes:
             del rows[tuple(key)]
-        for row in changed.inserts:
+        for row in (*changed.inserts, *(row_of(table, line) for line in changed.lines)):
             assert key_of(table, row) not in rows, f"{table.name} has {row} already"
             rows[key_of(table, row)] = _copied(row)
         upserted = [key_of(table, row) for row in changed.upserts]
@@ -56,12 +59,33 @@ def _copied(row: Any) -> Any:
     return msgspec.convert(msgspec.to_builtins(row), type(row))
 
 
+def row_of(table: Table, line: str) -> Any:
+    """The row that a line for COPY stands for."""
+    types = get_type_hints(table.row)
+    texts = line.removesuffix("\n").split("\t")
+    told = zip(table.columns, texts, strict=True)
+    return table.row(**{name: _value_of(text, types[name]) for name, text in told})
+
+
+def _value_of(text: str, kind: Any) -> Any:
+    options = get_args(kind) or (kind,)
+    if text == "\\N" and type(None) in options:
+        return None
+    if kind == list[str]:
+        return [name.strip('"') for name in text[1:-1].split(",") if name]
+    if is_json(kind):
+        return msgspec.json.decode(text)
+    if bool in options:
+        return {"0": False, "1": True}[text]
+    return next((make(text) for make in (int, Decimal) if make in options), text)
+
+
 def key_of(table: Table, row: Any) -> tuple[Any, ...]:
     return tuple(getattr(row, name) for name in table.key)
 
 
 def fold_in_batches(
-    projection: Projection, batches: Iterable[Sequence[Stamped]], restart: Iterable[int] = ()
+    projection: Projection, batches: Iterable[Sequence[Folded]], restart: Iterable[int] = ()
 ) -> RowStore:
     """Fold batches into a store; before those that `restart` counts, with a new fold."""
     store = RowStore()
@@ -70,7 +94,11 @@ def fold_in_batches(
     for number, batch in enumerate(batches):
         if number in restarts:
             fold = projection.make(fresh=False)
-        handled = [one for one in batch if type(one.event) in projection.handles]
+        handled = [
+            one
+            for one in batch
+            if type(one) is PlainDeal or type(one.event) in projection.handles  # type: ignore[union-attr]
+        ]
         while wanted := fold.wants(handled):
             for one in wanted:
                 fold.give(one, store.fetch(one))

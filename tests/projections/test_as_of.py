@@ -107,7 +107,9 @@ deals_of_some_accounts = st.lists(
 
 @given(deals_of_some_accounts)
 @settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_sums_say_what_the_reference_fold_says(
     connection: Connection, drawn: list[dict[str, Any]]

@@ -2,19 +2,20 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import TypeVar
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.decisions import Stamped
 from projections.registry import PROJECTIONS
 from tests.projections.histories import HISTORIES, History, play
 from tests.projections.row_store import fold_fresh, fold_in_batches, told
 
+T = TypeVar("T")
 CUTS = st.lists(st.integers(0, 45), max_size=8)
 
 
-def cut(events: Sequence[Stamped], cuts: Sequence[int]) -> list[list[Stamped]]:
+def cut(events: Sequence[T], cuts: Sequence[int]) -> list[list[T]]:
     places = [0, *sorted(place for place in cuts if place < len(events)), len(events)]
     return [list(events[a:b]) for a, b in pairwise(places)]
 

@@ -210,3 +210,29 @@ def test_a_hash_that_was_kept_is_of_no_other_content(changed: dict[str, Any]) ->
     other = msgspec.structs.replace(asked, **changed)
     assert command_hash(other) == command_hash(request(**{"command": deal(), **changed}))
     assert command_hash(other) != BASE
+
+
+TEXTS = st.text(st.characters(codec="utf-8"), max_size=8)
+DECIMALS_TOLD = st.one_of(DECIMALS, st.sampled_from([Decimal("1.50"), Decimal("-0"), Decimal(100)]))
+
+
+@given(
+    deal_id=TEXTS,
+    instrument=TEXTS,
+    side=st.sampled_from(["buy", "sell"]),
+    quantity=DECIMALS_TOLD,
+    price=DECIMALS_TOLD,
+    fee=st.none() | DECIMALS_TOLD,
+    time_precision=st.sampled_from(["nano", "second", "day"]),
+    key=TEXTS,
+)
+def test_what_most_deals_tell_is_written_as_all_else_is(
+    key: str, fee: Decimal | None, **told: Any
+) -> None:
+    fees = () if fee is None else (Fee(kind="commission", amount=fee, currency="USD"),)
+    usual = deal(**told, fees=fees, trade_date="2024-01-02")
+    other = msgspec.structs.replace(usual, parent_id="the parent")
+    content = canonical_content(request(other, key=key))
+    assert canonical_content(request(usual, key=key)) == content.replace(
+        b',"parent_id":"the parent"', b"", 1
+    )

@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, OffsetAndMetadata, Topi
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 RECORDS = 100
-_QUIET_S = 1.5
+_QUIET_S = 5.0
 
 Case = Callable[[str, str], Awaitable[dict[str, Any]]]
 

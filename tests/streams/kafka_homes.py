@@ -14,6 +14,7 @@ from msgspec import Struct
 from streams.kafka_log import KafkaLog
 
 _NUMBERS = itertools.count(1)
+_OPENED: list[KafkaLog] = []
 
 T = TypeVar("T")
 
@@ -26,9 +27,12 @@ class KafkaHome(Struct, frozen=True):
     partitions: int = 2
 
     def open(self, **options: Any) -> KafkaLog:
-        return KafkaLog.open(
+        """Open its log, which is closed at the latest when the home is left."""
+        opened = KafkaLog.open(
             self.hosts, self.namespace, **{"partitions": self.partitions} | options
         )
+        _OPENED.append(opened)
+        return opened
 
     def topic(self, name: str = "events") -> str:
         return f"{self.namespace}.{name}"
@@ -76,8 +80,16 @@ def home(kafka_bootstrap: str) -> Iterator[KafkaHome]:
     forget(fresh)
 
 
+def close_logs(home: KafkaHome) -> None:
+    """Close what a test opened: one that fails must not make another fail, by what it left open."""
+    for log in [one for one in _OPENED if one.place.namespace == home.namespace]:
+        _OPENED.remove(log)
+        log.close()
+
+
 def forget(home: KafkaHome) -> None:
-    """Delete what a test made."""
+    """Close what a test opened, and delete what it made."""
+    close_logs(home)
 
     async def delete(admin: AIOKafkaAdminClient) -> None:
         ours = [name for name in await admin.list_topics() if name.startswith(f"{home.namespace}.")]

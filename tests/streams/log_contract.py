@@ -161,7 +161,7 @@ class LogContract:
         for writer in writers:
             writer.start()
         for writer in writers:
-            writer.join(60)
+            writer.join(200)
         assert [writer.exitcode for writer in writers] == [0, 0]
         log = log_home.open()
         records = whole(log, 7)
@@ -178,7 +178,7 @@ class LogContract:
         for writer in writers:
             writer.start()
         seen: list[int] = []
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 200
         while len(seen) < 1 + 2 * 20 * 7 and time.monotonic() < deadline:
             seen.extend(record.offset for record in log.read("events", 7, len(seen), 5))
         for writer in writers:

@@ -28,7 +28,7 @@ def cases(kafka_bootstrap: str, tmp_path_factory: pytest.TempPathFactory) -> Ite
         capture_output=True,
         text=True,
         check=False,
-        timeout=100,
+        timeout=280,
     )
     assert told.returncode == 0, told.stderr
     yield json.loads(told.stdout)

@@ -15,7 +15,7 @@ from schemas.envelope import GENESIS_HASH, Envelope, Record, Recorded
 from schemas.partitioning import partition_of
 from schemas.validity import Void
 from streams.kafka_log import KafkaLog
-from streams.log import LogHalted
+from streams.log import Log, LogHalted
 from streams.ownership import Owner
 from streams.reader import fresh_state, read_valid
 from tests.streams.kafka_homes import KafkaHome, home
@@ -38,7 +38,7 @@ def cash(record_id: str, **told: object) -> Envelope:
 class Follower:
     """An owner, and all that it was told."""
 
-    def __init__(self, log: KafkaLog, name: str = "o") -> None:
+    def __init__(self, log: Log, name: str = "o") -> None:
         self.learnt: list[Recorded | Void] = []
         self._ids = iter(range(1_000_000))
         self.owner = Owner(

@@ -111,7 +111,7 @@ def test_two_processes_that_create_at_once_make_one_log(home: KafkaHome) -> None
     for maker in makers:
         maker.start()
     for maker in makers:
-        maker.join(60)
+        maker.join(200)
     assert [maker.exitcode for maker in makers] == [0, 0, 0]
     log = home.open()
     try:

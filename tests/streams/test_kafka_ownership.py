@@ -1,24 +1,34 @@
 """Owners of one partition on a real broker, and a broker that dies or stands still under them."""
 
+import contextlib
+import gc
 import os
 import signal
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.conn import AIOKafkaConnection
 
+from domain.commands import OpenAccount, Request
+from domain.times import from_ns
 from infra.errors import ServerUnavailable
 from infra.servers import processes
 from infra.servers.native import start_servers
-from schemas.envelope import Recorded
+from schemas.envelope import Record, Recorded
 from schemas.validity import Void
+from streams.deciding import front
+from streams.deciding.front import KafkaLedger
 from streams.kafka_log import KafkaLog
+from streams.kafka_writing import AppendUnknown
 from streams.log import Draft, LogError
 from streams.ownership import Deposed
 from tests import servers
-from tests.streams.kafka_homes import KafkaHome, home, new_home
+from tests.streams.kafka_homes import KafkaHome, close_logs, home, new_home
 from tests.streams.log_contract import whole
 from tests.streams.test_kafka_bad_records import PARTITION, Follower, cash, read_all
 
@@ -109,9 +119,12 @@ class OwnBroker:
         self.home = home
 
     def signal(self, number: signal.Signals) -> None:
+        """Send a signal; one that stops it has stopped all of its threads on return."""
         process = processes.running(self.home / "servers" / "kafka-1")
         assert process is not None
         os.kill(process.pid, number)
+        if number == signal.SIGSTOP:
+            _wait_for(lambda: _stands_still(process.pid))
 
     def start_again(self) -> None:
         start_servers(self.home, parts=["kafka"], say=lambda _: None)
@@ -127,9 +140,37 @@ def broker(
         yield OwnBroker(url.removeprefix("kafka://").partition("/")[0], home)
 
 
-def test_a_broker_killed_under_appends_loses_nothing_acknowledged(broker: OwnBroker) -> None:
-    home = new_home(broker.hosts)
-    log = home.open()
+@pytest.fixture
+def own_home(broker: OwnBroker) -> Iterator[KafkaHome]:
+    """A namespace of the broker that may be killed."""
+    fresh = new_home(broker.hosts)
+    yield fresh
+    close_logs(fresh)
+
+
+@contextlib.contextmanager
+def standing_still(broker: OwnBroker, log: KafkaLog) -> Iterator[None]:
+    """Have the broker stand still, and the log's patience end after a second for so long.
+
+    Before and after, on a busy machine, an answer may take longer than that.
+    """
+    patience_s, broken = 1.0, (log, log._reading, log._writing)
+    usual_s = [part._timeout_s for part in broken]
+    broker.signal(signal.SIGSTOP)
+    try:
+        for part in broken:
+            part._timeout_s = patience_s
+        yield
+    finally:
+        for part, seconds in zip(broken, usual_s, strict=True):
+            part._timeout_s = seconds
+        broker.signal(signal.SIGCONT)
+
+
+def test_a_broker_killed_under_appends_loses_nothing_acknowledged(
+    broker: OwnBroker, own_home: KafkaHome
+) -> None:
+    log = own_home.open()
     acknowledged: list[int] = []
     stopping = threading.Event()
 
@@ -142,47 +183,138 @@ def test_a_broker_killed_under_appends_loses_nothing_acknowledged(broker: OwnBro
 
     writer = threading.Thread(target=write)
     writer.start()
-    _wait_for(lambda: len(acknowledged) > 20)
-    broker.signal(signal.SIGKILL)
-    before = len(acknowledged)
-    broker.start_again()
-    _wait_for(lambda: len(acknowledged) > before + 20)
-    stopping.set()
-    writer.join()
+    try:
+        _wait_for(lambda: len(acknowledged) > 20)
+        broker.signal(signal.SIGKILL)
+        before = len(acknowledged)
+        broker.start_again()
+        _wait_for(lambda: len(acknowledged) > before + 20)
+    finally:
+        stopping.set()
+        writer.join()
     records = whole(log, 0)
-    log.close()
     assert [record.offset for record in records] == list(range(len(records)))
     values = [record.value for record in records[1:]]
     assert values == [b"%d" % number for number in range(len(acknowledged)) for _ in range(3)]
     assert acknowledged == list(range(1, len(records), 3))
 
 
-def test_an_owner_survives_a_broker_that_stands_still(broker: OwnBroker) -> None:
+def test_an_owner_survives_a_broker_that_stands_still(
+    broker: OwnBroker, own_home: KafkaHome
+) -> None:
     """What was written in the meantime may land late: it counts once or is void, and is known."""
-    home = new_home(broker.hosts)
-    log = home.open(timeout_s=3)
+    log = own_home.open()
     follower = Follower(log)
     follower.owner.take()
     follower.owner.write([cash("1")])
-    broker.signal(signal.SIGSTOP)
-    try:
-        with pytest.raises(ServerUnavailable, match=r"events/\d"):
+    with standing_still(broker, log):
+        with pytest.raises(ServerUnavailable, match=r"no answer in 1 s .*events/\d"):
             follower.owner.write([cash("2")])
         assert follower.owner.term is None
         with pytest.raises(ServerUnavailable, match="no answer in time"):
             follower.owner.take()
-        with pytest.raises(ServerUnavailable, match="no answer in time while opening"):
-            home.open(timeout_s=1)
-    finally:
-        broker.signal(signal.SIGCONT)
+        with pytest.raises(ServerUnavailable, match="while opening"):
+            own_home.open(timeout_s=1)
     _wait_for(lambda: _taken(follower))
     known = {told.envelope.id for told in follower.learnt if isinstance(told, Recorded)}
     follower.owner.write([cash("2 again")] if "2" not in known else [cash("3")])
     ids, voids = read_all(log)
-    log.close()
     assert ids in (["1", "2", "3"], ["1", "2 again"])
     assert all(isinstance(void, Void) for void in voids)
     assert follower.owner.ownership.partition.partition == PARTITION
+
+
+def test_nothing_stays_open_when_a_broker_stands_still(
+    broker: OwnBroker, own_home: KafkaHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also not where more waits to be sent than the connection takes, or opening fails half-way."""
+    monkeypatch.setattr(front, "_REQUEST_S", 1.0)
+    log = own_home.open()
+    ledger, connected = KafkaLedger(log), KafkaLedger(log, patience_s=1)
+    asked = Request(
+        command_id="c", key="A", event_time=from_ns(0), command=OpenAccount(base_currency="USD")
+    )
+    with pytest.raises(ServerUnavailable):
+        connected.submit([asked])
+    log.append("events", 0, [Draft("A", b"small")])
+    with standing_still(broker, log):
+        with pytest.raises(AppendUnknown):
+            log.append("events", 0, [Draft("A", b"x" * 7_000_000)])
+        for _ in range(2):
+            with pytest.raises(ServerUnavailable):
+                ledger.submit([asked])
+        reading = threading.Thread(target=_read_until_closed, args=(log,))
+        reading.start()
+        ledger.close()
+        connected.close()
+        log.close()
+        reading.join()
+        assert still_open(own_home.hosts) == []
+
+
+def _read_until_closed(log: KafkaLog) -> None:
+    with contextlib.suppress(ServerUnavailable, LogError):
+        while True:
+            log.heads("events")
+
+
+def still_open(hosts: str) -> list[object]:
+    """Return what aiokafka holds open to a broker."""
+    host, _, port = hosts.partition(":")
+    gc.collect()
+    return [
+        one
+        for one in gc.get_objects()
+        if (
+            isinstance(one, AIOKafkaConnection)
+            and (one.host, one.port) == (host, int(port))
+            and one.connected()
+        )
+        or (
+            isinstance(one, AIOKafkaProducer) and one.client.hosts[0][1] == port and not one._closed
+        )
+    ]
+
+
+def test_an_owner_that_cannot_read_back_what_it_wrote_gives_up_its_term(log: KafkaLog) -> None:
+    """What landed is known after the next term is taken, as after an append without an answer."""
+    unsteady = Unsteady(log)
+    follower = Follower(unsteady)
+    assert follower.owner.take() == 1
+    unsteady.is_away = True
+    with pytest.raises(ServerUnavailable, match="away"):
+        follower.owner.write([cash("1")])
+    assert follower.owner.term is None
+    unsteady.is_away = False
+    assert follower.owner.take() == 2
+    assert [told.envelope.id for told in follower.learnt if isinstance(told, Recorded)][2] == "1"
+    follower.owner.write([cash("2")])
+    assert read_all(log) == (["1", "2"], [])
+
+
+class Unsteady:
+    """A log whose records cannot be read while it is away, though it takes new ones."""
+
+    def __init__(self, log: KafkaLog) -> None:
+        self.is_away = False
+        self._log = log
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._log, name)
+
+    def read(self, *asked: Any) -> list[Record]:
+        if self.is_away:
+            raise ServerUnavailable("the log", "it is away", "wait")
+        return self._log.read(*asked)
+
+
+def _stands_still(pid: int) -> bool:
+    """Tell whether no thread of a process runs: the first of them passes the signal on."""
+    states = {
+        stat.read_text(errors="replace").rpartition(")")[2].split()[0]
+        for stat in Path("/proc", str(pid), "task").glob("*/stat")
+    }
+    return states <= {"T"}
 
 
 def _taken(follower: Follower) -> bool:

@@ -71,7 +71,9 @@ def essence(answer: Answer) -> tuple[object, ...]:
 
 
 @settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=15,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(
     asked=st.lists(any_request(), min_size=1, max_size=40),

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
+from api.http.metrics import Metrics
 from streams.deciding.metrics import DeciderMetrics
 from streams.working.metrics import WorkerMetrics
 
@@ -12,9 +13,10 @@ _PAGE = Path(__file__).parents[2] / "docs" / "reference" / "metrics.md"
 
 
 def test_the_page_names_the_metrics_that_there_are() -> None:
-    registries = CollectorRegistry(), CollectorRegistry()
+    registries = CollectorRegistry(), CollectorRegistry(), CollectorRegistry()
     DeciderMetrics(registries[0])
     WorkerMetrics(registries[1])
+    Metrics(registries[2])
     names = {
         f"{metric.name}_total" if metric.type == "counter" else metric.name
         for registry in registries

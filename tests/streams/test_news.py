@@ -28,7 +28,7 @@ from streams.projecting import Projector
 from streams.read_models import Advance, ReadModels
 from tests.streams.sample_book import ACCOUNTS, sample_requests
 
-WAIT_S = 30
+WAIT_S = 120
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def test_a_listener_that_lost_its_server_says_that_anything_may_have_changed(
         told = [await heard(news)]
         killer = postgres.connect(dsn)
         killed = killer.execute(
-            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+            "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity"
             " WHERE application_name = 'daybook news' AND query LIKE %s",
             (f'LISTEN "{schema}"%',),
         ).fetchall()

@@ -61,7 +61,7 @@ def connection(dsn: str) -> Iterator[Connection]:
     opened.close()
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(rows=st.lists(ROWS, min_size=1, max_size=5))
 def test_rows_are_kept_as_they_are(connection: Connection, rows: list[SampleRow]) -> None:
     connection.execute("TRUNCATE samples")

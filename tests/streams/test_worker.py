@@ -2,14 +2,11 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
-from infra import postgres
 from schemas.codec import record_hash
 from schemas.partitioning import partition_of
 from streams.kafka_log import KafkaLog
@@ -21,27 +18,17 @@ from streams.working.waiting import wait_for
 from tests.streams.kafka_history import PARTITIONS, History, Told, history, tell
 from tests.streams.kafka_homes import KafkaHome, home
 from tests.streams.read_rows import all_checkpoints, all_rows
-from tests.streams.workers import ENDS_IN_S, PATIENCE_S, WorkerProcess, books, until, worker
+from tests.streams.workers import (
+    ENDS_IN_S,
+    PATIENCE_S,
+    WorkerProcess,
+    log,
+    models,
+    until,
+    worker,
+)
 
-__all__ = ["history", "home"]
-
-
-@pytest.fixture
-def log(home: KafkaHome) -> Iterator[KafkaLog]:
-    """A fresh log, older than any history."""
-    opened = home.open(clock=lambda: 1)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def models(log: KafkaLog, dsn: str) -> Iterator[ReadModels]:
-    """The read models of the log, to look at."""
-    with books(log, dsn) as opened:
-        yield opened
-    connection = postgres.connect(dsn)
-    connection.execute(f"DROP SCHEMA {log.place.schema} CASCADE".encode())
-    connection.close()
+__all__ = ["history", "home", "log", "models"]
 
 
 def check_projected(log: KafkaLog, models: ReadModels, running: WorkerProcess) -> None:
@@ -84,15 +71,14 @@ def _commit(home: KafkaHome, log: KafkaLog) -> None:
             group_id=group_id(home.namespace),
             enable_auto_commit=False,
         )
-        await consumer.start()
         ends = {
             TopicPartition(home.topic(topic), partition): head
             for topic in TOPICS
             for partition, head in enumerate(log.heads(topic))
         }
-        consumer.assign(list(ends))
-        await consumer.commit(ends)
-        await consumer.stop()
+        async with consumer:
+            consumer.assign(list(ends))
+            await consumer.commit(ends)
 
     asyncio.run(commit())
 
@@ -115,14 +101,19 @@ def _committed(home: KafkaHome) -> dict[TopicPartition, int]:
 def test_a_worker_killed_at_any_time_applies_everything_once(
     history: History, log: KafkaLog, models: ReadModels, dsn: str, tmp_path: Path
 ) -> None:
-    feeding = threading.Thread(target=_feed, args=(log, history.told))
-    feeding.start()
+    fifth = -(-len(history.told) // 5)
     for number in range(4):
-        with worker(log.place, dsn, tmp_path, f"killed-{number}") as running:
-            before = _progress(models)
-            until(lambda: _progress(models) > before, running)  # noqa: B023
-            running.kill()
-    feeding.join()
+        told = history.told[number * fifth : (number + 1) * fifth]
+        feeding = threading.Thread(target=_feed, args=(log, told))
+        before = _progress(models)
+        feeding.start()
+        try:
+            with worker(log.place, dsn, tmp_path, f"killed-{number}") as running:
+                until(lambda: _progress(models) > before, running)  # noqa: B023
+                running.kill()
+        finally:
+            feeding.join()
+    tell(log, history.told[4 * fifth :])
     with worker(log.place, dsn, tmp_path) as running:
         check_projected(log, models, running)
     assert all_rows(models) == history.rows

@@ -12,7 +12,7 @@ from streams.postgres_log import PostgresLog
 from streams.read_models import Advance, CheckpointMoved, ReadModels, RowsRefused
 from streams.write_behind import RefusedBehind, WriteBehind
 
-WAIT_S = 30
+WAIT_S = 120
 
 
 class Held(ReadModels):

@@ -5,7 +5,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,13 +14,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from infra import postgres
 from projections.registry import PROJECTIONS
 from streams.kafka_client import KafkaPlace
 from streams.kafka_log import KafkaLog
 from streams.read_models import ReadModels
+from tests.servers import free_port
+from tests.streams.kafka_homes import KafkaHome
 
-PATIENCE_S = 60
-ENDS_IN_S = 4
+PATIENCE_S = 120
+ENDS_IN_S = 20
 """Two seconds are promised; a machine that runs many tests at once may take longer over them."""
 _CHECKOUT = Path(__file__).parents[2]
 _DAYBOOK = (sys.executable, "-m", "api.cli.main")
@@ -32,7 +36,7 @@ class WorkerProcess:
 
     def __init__(self, place: KafkaPlace, store_url: str, folder: Path, name: str) -> None:
         self.log_file = folder / f"{name}.log"
-        self.port = _free_port()
+        self.port = free_port()
         self._environ = {
             **os.environ,
             "DAYBOOK_HOME": str(folder / "home"),
@@ -101,6 +105,24 @@ def worker(
         running.kill()
 
 
+@pytest.fixture
+def log(home: KafkaHome) -> Iterator[KafkaLog]:
+    """A fresh log, older than any history."""
+    opened = home.open(clock=lambda: 1)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def models(log: KafkaLog, dsn: str) -> Iterator[ReadModels]:
+    """The read models of the log; no trace of them is left."""
+    with books(log, dsn) as opened:
+        yield opened
+    connection = postgres.connect(dsn)
+    connection.execute(f"DROP SCHEMA {log.place.schema} CASCADE".encode())
+    connection.close()
+
+
 @contextlib.contextmanager
 def books(log: KafkaLog, store_url: str) -> Iterator[ReadModels]:
     """The read models that a log's workers keep."""
@@ -112,17 +134,10 @@ def books(log: KafkaLog, store_url: str) -> Iterator[ReadModels]:
 
 
 def until(holds: Callable[[], bool], running: WorkerProcess | None = None) -> None:
-    """Wait until something holds: fail after a minute, or when the worker has ended."""
+    """Wait until something holds: fail after two minutes, or when the worker has ended."""
     deadline = time.monotonic() + PATIENCE_S
     while not holds():
         told = "" if running is None else running.log_file.read_text()
         assert running is None or running.process.poll() is None, f"the worker ended: {told}"
         assert time.monotonic() < deadline, f"waited for {PATIENCE_S} s: {told}"
         time.sleep(0.05)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -9,16 +9,15 @@ from typing import Any, Final, Self
 import httpx
 
 from .commands import Commands
-from .errors import Unavailable
 from .feed import Place, Subscription, Update, follow, follow_sync
 from .requests import (
-    ATTEMPTS,
     Answer,
     Call,
     answer_of,
     answers_of,
-    is_worth_retrying,
-    wait_s,
+    attempts,
+    awaited,
+    driven,
 )
 from .tables import AsyncTable, Query, Table, Tables
 
@@ -49,22 +48,6 @@ class _Sending:
             headers={**self._place.headers(), **call.headers},
             content=call.content,
         )
-
-
-def _pause(attempt: int, response: httpx.Response | None) -> float | None:
-    """Return how long to wait before sending again; None where the answer is final."""
-    if attempt + 1 >= ATTEMPTS:
-        return None
-    if response is None:
-        return wait_s(attempt)
-    if is_worth_retrying(response.status_code):
-        return wait_s(attempt, response.headers.get("Retry-After"))
-    return None
-
-
-def _unreachable(error: httpx.TransportError) -> Unavailable:
-    detail = f"{type(error).__name__}: {error}"
-    return Unavailable({"title": "the server does not answer", "detail": detail}, 503)
 
 
 class Client(_Sending, Commands[Answer, list[Answer]], Tables[Table]):
@@ -101,19 +84,16 @@ class Client(_Sending, Commands[Answer, list[Answer]], Tables[Table]):
         return follow_sync(self._place, Subscription(topic, account, position))
 
     def _send(self, call: Call) -> httpx.Response:
-        for attempt in range(ATTEMPTS):
-            response = None
-            try:
-                response = self._client.send(self._request(self._client, call))
-            except httpx.TransportError as error:
-                if attempt + 1 >= ATTEMPTS:
-                    raise _unreachable(error) from error
-            pause_s = _pause(attempt, response)
-            if pause_s is None:
-                assert response is not None
-                return response
-            time.sleep(pause_s)
-        raise AssertionError("the last attempt returns or raises")
+        return driven(attempts(lambda: self._request(self._client, call)), self._try)
+
+    def _try(self, step: httpx.Request | float) -> httpx.Response | httpx.TransportError | None:
+        if not isinstance(step, httpx.Request):
+            time.sleep(step)
+            return None
+        try:
+            return self._client.send(step)
+        except httpx.TransportError as error:
+            return error
 
     def _one(self, call: Call) -> Answer:
         return answer_of(self._send(call))
@@ -161,19 +141,18 @@ class AsyncClient(
         return follow(self._place, Subscription(topic, account, position))
 
     async def _send(self, call: Call) -> httpx.Response:
-        for attempt in range(ATTEMPTS):
-            response = None
-            try:
-                response = await self._client.send(self._request(self._client, call))
-            except httpx.TransportError as error:
-                if attempt + 1 >= ATTEMPTS:
-                    raise _unreachable(error) from error
-            pause_s = _pause(attempt, response)
-            if pause_s is None:
-                assert response is not None
-                return response
-            await asyncio.sleep(pause_s)
-        raise AssertionError("the last attempt returns or raises")
+        return await awaited(attempts(lambda: self._request(self._client, call)), self._try)
+
+    async def _try(
+        self, step: httpx.Request | float
+    ) -> httpx.Response | httpx.TransportError | None:
+        if not isinstance(step, httpx.Request):
+            await asyncio.sleep(step)
+            return None
+        try:
+            return await self._client.send(step)
+        except httpx.TransportError as error:
+            return error
 
     async def _one(self, call: Call) -> Answer:
         return answer_of(await self._send(call))

@@ -3,16 +3,16 @@
 import json
 import random
 import uuid
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
 import httpx
 
-from .errors import error_of
+from .errors import Unavailable, error_of
 
 Amount = Decimal | int | str
 """A number as the ledger takes it. Floats are refused: they do not hold amounts exactly."""
@@ -124,6 +124,60 @@ def wait_s(attempt: int, retry_after: str | None = None) -> float:
     told = float(retry_after) if retry_after and retry_after.isdecimal() else 0.0
     backoff: float = min(_FIRST_WAIT_S * 2**attempt, _LONGEST_WAIT_S) * random.uniform(0.5, 1.0)  # noqa: S311
     return min(max(told, backoff), _LONGEST_WAIT_S)
+
+
+Attempts = Generator[
+    httpx.Request | float, httpx.Response | httpx.TransportError | None, httpx.Response
+]
+"""What to send or how long to wait; told the answer, or what failed; returns the final answer."""
+
+
+def attempts(request: Callable[[], httpx.Request]) -> Attempts:
+    """Send a request until its answer is final; raises Unavailable where there is none."""
+    for attempt in range(ATTEMPTS):
+        is_last = attempt + 1 == ATTEMPTS
+        outcome = yield request()
+        retry_after = None
+        match outcome:
+            case httpx.Response():
+                if is_last or not is_worth_retrying(outcome.status_code):
+                    return outcome
+                retry_after = outcome.headers.get("Retry-After")
+            case httpx.TransportError() if is_last:
+                detail = f"{type(outcome).__name__}: {outcome}"
+                told = {"title": "the server does not answer", "detail": detail}
+                raise Unavailable(told, 503) from outcome
+        yield wait_s(attempt, retry_after)
+    raise AssertionError("the last attempt returns or raises")
+
+
+_Step = TypeVar("_Step")
+_Told = TypeVar("_Told")
+_Result = TypeVar("_Result")
+
+
+def driven(steps: Generator[_Step, _Told, _Result], do: Callable[[_Step], _Told]) -> _Result:
+    """Do each step and tell what came of it, until the steps return."""
+    try:
+        step = next(steps)
+        while True:
+            step = steps.send(do(step))
+    except StopIteration as end:
+        result: _Result = end.value
+        return result
+
+
+async def awaited(
+    steps: Generator[_Step, _Told, _Result], do: Callable[[_Step], Awaitable[_Told]]
+) -> _Result:
+    """As `driven`, for steps that are awaited."""
+    try:
+        step = next(steps)
+        while True:
+            step = steps.send(await do(step))
+    except StopIteration as end:
+        result: _Result = end.value
+        return result
 
 
 def checked(response: httpx.Response) -> httpx.Response:

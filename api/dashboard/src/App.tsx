@@ -7,6 +7,7 @@ import { MODELS } from "./columns";
 import { Detail, type Opened } from "./Detail";
 import { Feed } from "./feed";
 import { HealthMark } from "./Health";
+import { keepMarked } from "./marks";
 import { Panel } from "./Panel";
 import { createPlace, isPast } from "./place";
 import { createSource } from "./source";
@@ -77,6 +78,8 @@ export function App() {
   const sources = new Map(
     MODELS.map((model) => [model.topic, createSource(model, feed, place, listed)]),
   );
+  const live = createMemo(() => feed.health().state === "live");
+  keepMarked(sources.get("positions")!.store, place, live);
   const accounts = createMemo(
     () => {
       const told = new Set(listed());

@@ -21,33 +21,26 @@ interface Props {
   readonly close: () => void;
 }
 
-/** The ids by which the events of a row are found. */
-const NAMES: Record<string, readonly string[]> = {
-  positions: ["instrument"],
-  orders: ["order_id"],
-  deals: ["deal_id"],
-  balances: ["currency"],
+/** The parameter by which the events of a row are asked for, and the column that it is told. */
+const ABOUT: Record<string, readonly [string, string]> = {
+  positions: ["instrument", "instrument"],
+  orders: ["order", "order_id"],
+  deals: ["deal", "deal_id"],
+  balances: ["currency", "currency"],
 };
-const MOST_EVENTS = 100_000;
+const MOST_EVENTS = 10_000;
 const SHOWN_EVENTS = 200;
 
 function text(row: Row, name: string): string {
   return String(row[name] ?? "");
 }
 
-/** Tell whether an event's data speaks of one of these ids. */
-function speaksOf(event: Row, names: readonly string[], ids: ReadonlySet<string>): boolean {
-  const data = event["data"] as Row;
-  return names.some((name) => ids.has(text(data, name)));
-}
-
 async function eventsOf(opened: Opened, past: Past): Promise<Row[]> {
   const { model, row } = opened;
   const told = { account: text(row, "account"), known_at: past.knownAt };
-  const events = await fetchRows("/v1/events", told, undefined, MOST_EVENTS);
-  const names = NAMES[model.topic] ?? [];
-  const ids = new Set(names.map((name) => text(row, name)));
-  return events.filter((event) => speaksOf(event, names, ids));
+  const [parameter, column] = ABOUT[model.topic]!;
+  const about = { [parameter]: text(row, column) };
+  return fetchRows("/v1/events", { ...told, ...about }, undefined, MOST_EVENTS);
 }
 
 async function chartOf(opened: Opened, past: Past) {

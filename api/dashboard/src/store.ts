@@ -41,6 +41,22 @@ export class Rows {
     this.#tell();
   }
 
+  /** Take columns from rows as they are told now, where a row has not changed otherwise. */
+  remark(rows: Iterable<Row>, columns: readonly string[]): void {
+    const now = performance.now();
+    for (const row of rows) {
+      const key = this.keyOf(row);
+      const was = this.byKey.get(key);
+      if (was === undefined) continue;
+      const same = Object.keys(was).filter((name) => !columns.includes(name));
+      if (same.some((name) => JSON.stringify(was[name]) !== JSON.stringify(row[name]))) continue;
+      if (columns.every((name) => was[name] === row[name])) continue;
+      this.byKey.set(key, row);
+      this.changed.set(key, now);
+    }
+    this.#tell();
+  }
+
   replace(rows: Iterable<Row>): void {
     this.byKey.clear();
     this.changed.clear();

@@ -5,23 +5,8 @@ from typing import Final
 from api.http.feed.frames import Problem, problem
 from api.http.feed.reading import ALERTS
 from api.http.feed.sources import SOURCES
-from api.http.problems import FORBIDDEN, UNKNOWN_ACCOUNT, Kind
+from api.http.problems import FORBIDDEN, TOPIC_NOT_YET, UNKNOWN_ACCOUNT, UNKNOWN_TOPIC
 from api.http.security import Principal
-
-UNKNOWN_TOPIC: Final = Kind("unknown-topic", 404, "There is no such topic")
-TOPIC_NOT_YET: Final = Kind("topic-not-yet", 501, "This topic is not there yet")
-DUPLICATE_SUBSCRIPTION: Final = Kind("duplicate-subscription", 409, "The id is in use")
-UNKNOWN_SUBSCRIPTION: Final = Kind("unknown-subscription", 404, "There is no such subscription")
-TOO_MANY_SUBSCRIPTIONS: Final = Kind("too-many-subscriptions", 429, "Too many subscriptions")
-
-KINDS: Final = (
-    UNKNOWN_TOPIC,
-    TOPIC_NOT_YET,
-    DUPLICATE_SUBSCRIPTION,
-    UNKNOWN_SUBSCRIPTION,
-    TOO_MANY_SUBSCRIPTIONS,
-)
-"""The problems that only the feed has."""
 
 NOT_YET: Final = ("pnl", "risk")
 TOPICS: Final = (*SOURCES, ALERTS, *NOT_YET)

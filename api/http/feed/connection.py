@@ -9,12 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from api.http.feed.access import (
-    DUPLICATE_SUBSCRIPTION,
-    TOO_MANY_SUBSCRIPTIONS,
-    UNKNOWN_SUBSCRIPTION,
-    refusal,
-)
+from api.http.feed.access import refusal
 from api.http.feed.channel import Channel, NeedsRead, Update
 from api.http.feed.frames import (
     ErrorFrame,
@@ -30,7 +25,12 @@ from api.http.feed.frames import (
 from api.http.feed.reading import Ask, Piece
 from api.http.feed.tokens import Offsets
 from api.http.feed.wire import Wire
-from api.http.problems import INTERNAL
+from api.http.problems import (
+    DUPLICATE_SUBSCRIPTION,
+    INTERNAL,
+    TOO_MANY_SUBSCRIPTIONS,
+    UNKNOWN_SUBSCRIPTION,
+)
 from api.http.security import Principal
 
 MOST_SUBSCRIPTIONS: Final = 1000

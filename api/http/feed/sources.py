@@ -9,8 +9,8 @@ from msgspec import Struct
 from psycopg import sql
 
 from api import views
-from api.questions import BALANCE_COLUMNS, POSITION_COLUMNS, marked_position, marks
-from api.views import View, show
+from api.marks import NO_END, POSITION_COLUMNS, marked_position, marks
+from api.views import BALANCE_COLUMNS, View, show
 from infra.postgres import Connection
 from projections.cash.tables import BALANCE_DAYS
 from projections.positions.tables import DEALS, POSITIONS
@@ -21,7 +21,6 @@ from streams.log import Log
 PIECE_ROWS: Final = 1000
 """Rows of one read of one subscription; what has changed beside them comes in the next."""
 _LOOK_BACK: Final = 1000
-_NO_END: Final = 2**63 - 1
 
 
 class Place(Struct, frozen=True):
@@ -189,7 +188,7 @@ def _positions(connection: Connection, _log: Log, places: Sequence[Place]) -> Fe
     """Return positions, each with the mark that is current now."""
     rows, unread = _changed(connection, POSITIONS, "positions", places)
     names = sorted({row.instrument for _, row in rows})
-    prices = marks(connection, names, [_NO_END] * len(names)) if names else {}
+    prices = marks(connection, names, [NO_END] * len(names)) if names else {}
     found = [
         Found(number, row.changed_offset, marked_position(row, prices.get(row.instrument)))
         for number, row in rows

@@ -36,17 +36,27 @@ def test_what_another_process_records_appears(page: Page, served: Served) -> Non
     expect(row(page, "MSFT", "B2").get_by_role("gridcell").nth(2)).to_have_text("10")
 
 
+def test_a_new_price_marks_what_is_held(page: Page, served: Served) -> None:
+    cells = row(page, "MSFT", "B2").get_by_role("gridcell")
+    expect(cells.nth(4)).to_have_text("400.00")
+    header = "instrument,price,currency,event_time\n"
+    served.take("later.csv", header + "MSFT,410.5,USD,2024-02-02T21:00:00Z\n")
+    expect(cells.nth(4)).to_have_text("410.50")
+    served.take("back.csv", header + "MSFT,400,USD,2024-02-03T21:00:00Z\n")
+    expect(cells.nth(4)).to_have_text("400.00")
+
+
 def test_it_goes_on_after_the_server_was_killed(page: Page, served: Served) -> None:
     expect(page.locator(".mark [role=status]")).to_have_text(LIVE)
     served.end(signal.SIGKILL)
     expect(page.locator(".mark [role=status]")).to_have_text("reconnecting")
     served.take("down.csv", HEADER + "B2,K1,IBM,5,180,USD,2024-01-05T16:00:00Z\n")
     served.start()
-    expect(page.locator(".mark [role=status]")).to_have_text(LIVE, timeout=15_000)
+    expect(page.locator(".mark [role=status]")).to_have_text(LIVE)
     expect(row(page, "IBM", "B2").get_by_role("gridcell").nth(2)).to_have_text("5")
     page.get_by_role("button", name="Feed: live").click()
     health = page.locator("#health")
-    expect(health).to_contain_text(re.compile(r"Reconnects\s*1"))
+    expect(health).to_contain_text(re.compile(r"Reconnects\s*[1-9]"))
     expect(health).to_contain_text(re.compile(r"Gaps closed\s*0"))
 
 
@@ -128,7 +138,7 @@ def test_many_rows_are_few_in_the_page(page: Page, served: Served) -> None:
     served.take("many.csv", HEADER + "".join(lines))
     page.get_by_label("Account", exact=True).select_option("MANY")
     page.get_by_role("tab", name="Deals").click()
-    expect(page.locator(".foot")).to_contain_text("5,000 rows", timeout=20_000)
+    expect(page.locator(".foot")).to_contain_text("5,000 rows")
     assert page.locator(".rows [role=row]").count() < 100
     page.get_by_role("grid", name="Deals").focus()
     page.get_by_role("button", name="Quantity").click()

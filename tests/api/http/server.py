@@ -32,7 +32,7 @@ class Server(Struct):
     def client(self, token: str | None = None, **how: Any) -> httpx.Client:
         """Return a client, with a token where one is given."""
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=30, **how)
+        return httpx.Client(base_url=self.url, headers=headers, timeout=120, **how)
 
     def token(self, role: str, **told: Any) -> str:
         """Return a token as `daybook token` prints it."""
@@ -89,13 +89,13 @@ def served(home: Path, database: str, **options: Any) -> Iterator[Server]:
 
     thread = threading.Thread(target=go)
     thread.start()
-    ready.wait(60)
+    ready.wait(120)
     assert "port" in held, held
     try:
         yield Server(f"http://127.0.0.1:{held['port']}", settings, held["services"])
     finally:
         held["server"].should_exit = True
-        thread.join(30)
+        thread.join(120)
 
 
 def cash(account: str, cash_id: str, amount: str = "100.50") -> dict[str, Any]:

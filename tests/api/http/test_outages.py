@@ -10,7 +10,7 @@ import httpx
 from infra.embedded import attach, embedded_server
 from tests.api.http.server import cash, served
 
-_PATIENCE_S = 60.0
+_PATIENCE_S = 120.0
 
 
 def until(client: httpx.Client, cash_id: str, wanted: set[int]) -> int:

@@ -16,7 +16,7 @@ import pytest
 from tests.api.command_line import CommandLine
 from tests.api.http.server import cash
 
-_PATIENCE_S = 60.0
+_PATIENCE_S = 120.0
 
 
 @contextlib.contextmanager
@@ -27,7 +27,7 @@ def process(daybook: CommandLine, *words: str) -> Iterator[Any]:
         assert running.stdout is not None
         url = running.stdout.readline().strip()
         assert url.startswith("http://"), running.communicate()
-        with httpx.Client(base_url=url, timeout=30) as client:
+        with httpx.Client(base_url=url, timeout=_PATIENCE_S) as client:
             yield running, client
     finally:
         if running.poll() is None:
@@ -62,8 +62,8 @@ def test_it_says_what_is_protected_and_ends_well(daybook: CommandLine) -> None:
     running = daybook.start("serve", "--port", "0")
     assert running.stdout is not None
     url = running.stdout.readline().strip()
-    assert httpx.get(url + "/readyz").json()["status"] == "ready"
-    page = httpx.get(url + "/")
+    assert httpx.get(url + "/readyz", timeout=_PATIENCE_S).json()["status"] == "ready"
+    page = httpx.get(url + "/", timeout=_PATIENCE_S)
     assert page.headers["Content-Type"].startswith("text/html")
     running.send_signal(signal.SIGTERM)
     _, err = running.communicate(timeout=_PATIENCE_S)
@@ -145,7 +145,10 @@ def test_requests_under_way_are_answered_before_it_ends(daybook: CommandLine) ->
 
         asking = threading.Thread(target=ask)
         asking.start()
-        time.sleep(0.5)
+        deadline = time.monotonic() + _PATIENCE_S
+        # The one that asks for it is under way, too.
+        while "daybook_http_requests_under_way 2.0" not in client.get("/metrics").text:
+            assert time.monotonic() < deadline
         running.send_signal(signal.SIGTERM)
         asking.join(_PATIENCE_S)
         running.wait(_PATIENCE_S)

@@ -21,8 +21,9 @@ from api.wiring import running
 from infra.settings import load_settings
 from streams.kafka_client import LoopThread, parse_place
 from streams.news import ANYTHING, News, NewsSource
+from tests import servers
 from tests.api.command_line import CommandLine
-from tests.api.http.feed.serving import Served, free_port
+from tests.api.http.feed.serving import Served
 from tests.api.http.server import cash, deal
 from tests.chaos.proxy import Proxy
 from tests.streams.kafka_homes import forget, new_home
@@ -41,7 +42,7 @@ class LossyRedis:
         told = urlsplit(redis_url)
         assert told.port is not None
         self._direct = told._replace(path=f"/{REDIS_DATABASE}").geturl()
-        self._proxy = Proxy(free_port(), told.port)
+        self._proxy = Proxy(servers.free_port(), told.port)
         self._loop = LoopThread("proxy")
         self._loop.run(self._proxy.open())
         login, at, _ = told.netloc.rpartition("@")

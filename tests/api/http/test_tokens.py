@@ -275,12 +275,13 @@ def test_processes_share_a_limit_in_redis(redis_url: str) -> None:
     from api.http.limits import RedisLimiter
 
     async def counted() -> tuple[list[float], float]:
-        first, second = RedisLimiter(redis_url, 5), RedisLimiter(redis_url, 5)
+        first, second = (RedisLimiter(redis_url, "one", 5) for _ in range(2))
+        third = RedisLimiter(redis_url, "another", 5)
         name = f"limits-{time.time_ns()}"
         waits = [await (first, second)[n % 2].wait_s(name) for n in range(12)]
-        other = await second.wait_s(name + "-other")
-        await first.close()
-        await second.close()
+        other = await second.wait_s(name + "-other") + await third.wait_s(name)
+        for limiter in (first, second, third):
+            await limiter.close()
         return waits, other
 
     waits, other = asyncio.run(counted())

@@ -7,7 +7,7 @@ import httpx
 import pytest
 from starlette.routing import Route
 
-from api.http.app import create_app, operations
+from api.http.app import LATER, create_app, operations
 from api.http.examples import EXAMPLES
 from api.http.operation import Operation
 from api.http.security import ROLES
@@ -74,7 +74,7 @@ def test_every_route_is_in_the_table(guarded: Server) -> None:
     app = create_app(guarded.services)
     table = {(one.method, one.path) for one in operations()}
     for route in app.router.routes:
-        if not isinstance(route, Route) or route.path in OPEN_PATHS:
+        if not isinstance(route, Route) or route.path in OPEN_PATHS or route.name == LATER:
             continue
         path = route.path.replace(":path}", "}")
         for method in (route.methods or set()) - {"HEAD"}:

@@ -250,6 +250,47 @@ def test_events_are_told_as_stored_with_position_and_hash(api: httpx.Client, boo
     assert [one["id"] for one in after.json()["data"]] == [events[-1]["id"]]
 
 
+def test_events_are_asked_for_by_what_they_are_about(api: httpx.Client) -> None:
+    def asked(**params: Any) -> list[dict[str, Any]]:
+        answer = api.get("/v1/events", params={"account": "B7", **params})
+        assert answer.status_code == 200, answer.text
+        found: list[dict[str, Any]] = answer.json()["data"]
+        return found
+
+    for number in range(3):
+        body = deal("B7", f"D{number}", instrument=f"I{number % 2}")
+        answer = api.post("/v1/deals", json=body)
+        assert answer.status_code == 201, answer.text
+    euros = {**cash("B7", "C1"), "currency": "EUR"}
+    position = api.post("/v1/cash", json=euros).headers["Daybook-Position"]
+    everything = asked()
+    told = asked(instrument="I0")
+    assert [one["data"]["deal_id"] for one in told] == ["D0", "D2"]
+    assert [one["data"]["deal_id"] for one in asked(deal="D1")] == ["D1"]
+    assert [one["data"]["deal_id"] for one in asked(instrument="I0", deal="D2")] == ["D2"]
+    assert [one["type"] for one in asked(currency="EUR")] == ["CashMoved"]
+    assert asked(instrument="I0", deal="D1") == asked(order="nothing") == []
+    first = api.get("/v1/events", params={"account": "B7", "instrument": "I0", "limit": 1}).json()
+    (second,) = asked(instrument="I0", cursor=first["next"], limit=1)
+    assert [*first["data"], second] == told
+    assert asked(known_at=told[0]["position"])[-1] == told[0]
+    assert asked(known_at=position) == everything
+    assert api.get("/v1/events", params={"account": "B99", "deal": "D1"}).status_code == 404
+    for params in ({"deal": "D1"}, {"account": "B7", "topic": "prices", "deal": "D1"}):
+        answer = api.get("/v1/events", params=params)
+        assert answer.status_code == 422
+        assert answer.json()["field"] == "account"
+
+
+def test_what_is_to_come_says_so(api: httpx.Client) -> None:
+    for path in ("accounts/B1/pnl", "accounts/a/b/risk", "portfolios/P1/attribution"):
+        answer = api.get(f"/v1/{path}")
+        assert answer.status_code == 501
+        assert answer.json()["type"] == "urn:daybook:problem:not-there-yet"
+    assert api.post("/v1/accounts/B1/pnl").status_code == 405
+    assert api.get("/v1/accounts/B1/attribution").status_code == 404
+
+
 def test_all_events_are_there_once(api: httpx.Client, book: str) -> None:
     for topic in ("events", "reference", "prices"):
         seen: list[str] = []

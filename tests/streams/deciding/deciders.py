@@ -1,12 +1,13 @@
 """Deciders for tests: in a thread of this process, or in a process of their own to be killed."""
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ class ThreadDecider:
         self._options = options
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None
-        self._thread = threading.Thread(target=self._run, name=name)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
@@ -79,6 +80,16 @@ class ThreadDecider:
             raise self.error
 
 
+@contextlib.contextmanager
+def deciding(log: KafkaLog, name: str = "tester", **told: Any) -> Iterator[ThreadDecider]:
+    """A decider in a thread for the length of a block."""
+    running = ThreadDecider(log, name, **told)
+    try:
+        yield running
+    finally:
+        running.stop()
+
+
 class ProcessDecider:
     """`daybook decider`, to be sent signals."""
 
@@ -110,8 +121,8 @@ class ProcessDecider:
         self.process.wait()
 
 
-def wait_for(holds: Callable[[], bool], seconds: float = 60) -> None:
-    """Wait until something holds; a minute is for ever here."""
+def wait_for(holds: Callable[[], bool], seconds: float = 120) -> None:
+    """Wait until something holds; two minutes are for ever here."""
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, "waited too long"
@@ -152,4 +163,12 @@ def told(envelope: Envelope) -> dict[str, object]:
     }
 
 
-__all__ = ["ProcessDecider", "RocksStore", "ThreadDecider", "events_of", "told", "wait_for"]
+__all__ = [
+    "ProcessDecider",
+    "RocksStore",
+    "ThreadDecider",
+    "deciding",
+    "events_of",
+    "told",
+    "wait_for",
+]

@@ -1,5 +1,6 @@
 """Commands through real deciders on a real broker: the same books, once each, whoever decides."""
 
+import contextlib
 import threading
 from collections.abc import Iterator
 from decimal import Decimal
@@ -17,7 +18,7 @@ from streams.deciding.index import RocksStore
 from streams.kafka_log import KafkaLog
 from streams.ledger import Ledger
 from streams.log import command_ref
-from tests.streams.deciding.deciders import ThreadDecider, events_of, told, wait_for
+from tests.streams.deciding.deciders import ThreadDecider, deciding, events_of, told, wait_for
 from tests.streams.kafka_homes import KafkaHome, home
 from tests.streams.sample_book import at, sample_requests
 
@@ -36,6 +37,13 @@ def ledger(log: KafkaLog) -> Iterator[KafkaLedger]:
     opened = KafkaLedger(log, overload_s=0)
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def stack() -> Iterator[contextlib.ExitStack]:
+    """Whatever a test begins and has to end, however the test ends."""
+    with contextlib.ExitStack() as entered:
+        yield entered
 
 
 @pytest.fixture
@@ -149,11 +157,10 @@ def test_an_entity_is_looked_up_after_what_was_asked_before(
 
 
 def test_a_deal_waits_for_the_instrument_that_another_process_defined(
-    home: KafkaHome, ledger: KafkaLedger, decider: ThreadDecider
+    home: KafkaHome, ledger: KafkaLedger, decider: ThreadDecider, stack: contextlib.ExitStack
 ) -> None:
     """Neither knows what the other was told: the owner looks at the reference log for itself."""
-    other_log = home.open()
-    other = KafkaLedger(other_log)
+    other = stack.enter_context(contextlib.closing(KafkaLedger(home.open())))
     ledger.submit([opening()])
     for number in range(20):
         define = Request(
@@ -176,15 +183,14 @@ def test_a_deal_waits_for_the_instrument_that_another_process_defined(
             [Request(command_id=f"d{number}", key="A1", event_time=at(1), command=deal)]
         )
         assert answer.status == "accepted", answer
-    other.close()
-    other_log.close()
 
 
 def test_nobody_answers(log: KafkaLog) -> None:
-    ledger = KafkaLedger(log, patience_s=1)
-    with pytest.raises(ServerUnavailable, match=r"no answer in 1 s .*daybook decider"):
+    with (
+        contextlib.closing(KafkaLedger(log, patience_s=1)) as ledger,
+        pytest.raises(ServerUnavailable, match=r"no answer in 1 s .*daybook decider"),
+    ):
         ledger.submit([opening()])
-    ledger.close()
 
 
 def test_a_rehearsal_is_refused(ledger: KafkaLedger) -> None:
@@ -215,13 +221,13 @@ def test_too_many_commands_are_turned_away_in_order(log: KafkaLog) -> None:
 
 
 def test_two_deciders_share_the_partitions_and_hand_over(
-    log: KafkaLog, ledger: KafkaLedger
+    log: KafkaLog, ledger: KafkaLedger, stack: contextlib.ExitStack
 ) -> None:
-    first = ThreadDecider(log, "first")
+    first = stack.enter_context(deciding(log, "first"))
     wait_for(lambda: first.owned() == {0, 1})
     accounts = [f"A{n}" for n in range(8)]
     ledger.submit([opening(account) for account in accounts])
-    second = ThreadDecider(log, "second")
+    second = stack.enter_context(deciding(log, "second"))
     stopping = threading.Event()
     accepted: list[str] = []
 
@@ -248,7 +254,6 @@ def test_two_deciders_share_the_partitions_and_hand_over(
     finally:
         stopping.set()
         worker.join()
-        second.stop()
     found = [one.command_id for told in events_of(log).values() for one in told]
     assert sorted(found) == sorted([*(f"open-{one}" for one in accounts), *accepted])
 
@@ -257,21 +262,17 @@ def test_an_index_is_gone_on_with_and_made_again_when_lost(
     log: KafkaLog, ledger: KafkaLedger, tmp_path: Path
 ) -> None:
     folder = tmp_path / "index"
-    store = RocksStore.open(folder)
-    decider = ThreadDecider(log, store=store)
-    ledger.submit([opening(), cash(1)])
-    decider.stop()
-    store.close()
+    with contextlib.closing(RocksStore.open(folder)) as store, deciding(log, store=store):
+        ledger.submit([opening(), cash(1)])
     for again in (False, True):
-        store = RocksStore.open(folder)
         if again:
-            store.destroy()
-            store = RocksStore.open(folder)
-        decider = ThreadDecider(log, store=store)
-        (answer,) = ledger.submit([cash(1)])
-        assert (answer.status, answer.replayed) == ("duplicate", True)
-        assert decider.decider is not None
-        follower = decider.decider.followers["events", answer.partition]
-        assert follower.index.offsets([command_ref("events", "A1", "c1")]) == [answer.offset]
-        decider.stop()
-        store.close()
+            RocksStore.open(folder).destroy()
+        with (
+            contextlib.closing(RocksStore.open(folder)) as store,
+            deciding(log, store=store) as decider,
+        ):
+            (answer,) = ledger.submit([cash(1)])
+            assert (answer.status, answer.replayed) == ("duplicate", True)
+            assert decider.decider is not None
+            follower = decider.decider.followers["events", answer.partition]
+            assert follower.index.offsets([command_ref("events", "A1", "c1")]) == [answer.offset]

@@ -61,6 +61,7 @@ def _read(world: World, partition: int) -> Fresh:
 def faults(world: World, fresh: list[Fresh]) -> Iterator[str]:
     """Yield what is wrong."""
     yield from _answers(world, fresh)
+    yield from _turned_down(world, fresh)
     for one in fresh:
         yield from _order(one)
         yield from _decisions(world, one)
@@ -86,6 +87,16 @@ def _answers(world: World, fresh: list[Fresh]) -> Iterator[str]:
             fault = _answer_fault(named[0], content_hash, answer, mine, at)
             if fault:
                 yield f"{named} answered {answer.status} {answer.position}: {fault}"
+
+
+def _turned_down(world: World, fresh: list[Fresh]) -> Iterator[str]:
+    """A command that was told that nothing records it is not decided again as it was given then."""
+    for recorded in (recorded for one in fresh for recorded in one.events):
+        partition, offset = recorded.partition, recorded.offset
+        given = world.deliveries.get((partition, world.logs[partition][offset].value))
+        answer = None if given is None else world.turned_down.get((partition, given))
+        if answer is not None:
+            yield f"{partition}:{offset} is of command {given}, which was told {answer.reason}"
 
 
 def _answer_fault(

@@ -117,6 +117,7 @@ class Workers:
         self.world = world
         self.models = StoredModels(world)
         self._workers = [self._start(), self._start()]
+        self._projecting = 0
         self._running = False
 
     def _start(self) -> Projector:
@@ -125,7 +126,8 @@ class Workers:
 
     def step(self) -> None:
         """Let one project to where it sees the head; it may crash on the way, or be overtaken."""
-        self._project(self.world.rng.randrange(2))
+        self._projecting = self.world.rng.randrange(2)
+        self._project(self._projecting)
 
     def _project(self, which: int) -> None:
         try:
@@ -141,10 +143,11 @@ class Workers:
             return
         self._running = True
         try:
-            self._project(self.world.rng.randrange(2))
+            self._project(1 - self._projecting)
         finally:
             self._running = False
 
     def finish(self) -> None:
         """Project to the head."""
+        self._projecting = 0
         self._workers[0].catch_up()

@@ -16,7 +16,7 @@ from schemas.partitioning import partition_of
 from schemas.validity import Halt
 from streams.answers import Answer
 from streams.deciding.index import DictStore
-from streams.deciding.lane import Waiting
+from streams.deciding.lane import Flight
 from streams.log import Draft
 from tests.streams.simulation.candidate import Candidate
 from tests.streams.simulation.courier import Courier
@@ -67,6 +67,10 @@ class World:
         self.logs: list[list[Record]] = [[] for _ in partitions]
         self.commands: list[list[Request]] = [[] for _ in partitions]
         self.committed = [0 for _ in partitions]
+        self.generations = [0 for _ in partitions]
+        self.members = [0 for _ in partitions]
+        self.deliveries: dict[tuple[int, bytes], int] = {}
+        self.turned_down: dict[tuple[int, int], Answer] = {}
         self.asked: dict[tuple[str, str], dict[str, Request]] = {}
         self.answers: dict[tuple[str, str], list[tuple[str, Answer]]] = {}
         self.told: dict[tuple[str, str, str], Answer] = {}
@@ -93,7 +97,7 @@ class World:
             (self._client, 110),
             (self._courier, 42),
             (self._write_down, 4),
-            (self._assign, 4),
+            (self._assign, 12),
             (self._sleep, 3),
             (self._crash, 4),
             (self.workers.step, 1),
@@ -124,9 +128,7 @@ class World:
         self.is_calm = True
         self.asleep.clear()
         for partition in range(len(self.logs)):
-            owner = self.rng.randrange(len(self.processes))
-            for number, process in enumerate(self.processes):
-                process[partition].is_assigned = number == owner
+            self._give(partition, certain=True)
         for _ in range(_REST_ROUNDS):
             self.now_ns += 1_000_000
             for process in self.processes:
@@ -153,8 +155,8 @@ class World:
             return False
         if candidate.flight or candidate.lane.in_flight:
             return False
-        done = candidate.cursor == len(self.commands[candidate.partition])
-        return not candidate.is_assigned or (done and not candidate.lane.queue)
+        done = candidate.owned.done_offset == len(self.commands[candidate.partition])
+        return not candidate.is_assigned or done
 
     # --- processes -----------------------------------------------------------------------------
 
@@ -180,10 +182,30 @@ class World:
 
     def _assign(self) -> None:
         """Hand a partition over: either may learn of it first, or be told much later."""
-        partition = self.rng.randrange(len(self.logs))
-        for process in self.processes:
-            if self.rng.random() < 0.7:
-                process[partition].is_assigned = self.rng.random() < 0.5
+        self._give(self.rng.randrange(len(self.logs)), certain=False)
+
+    def _give(self, partition: int, *, certain: bool) -> None:
+        """Give a partition to a member of the group, perhaps to the same one again."""
+        self.generations[partition] += 1
+        self.members[partition] = self.rng.randrange(len(self.processes))
+        for number, process in enumerate(self.processes):
+            if certain or self.rng.random() < 0.7:
+                process[partition].learn(
+                    is_assigned=number == self.members[partition],
+                    generation=self.generations[partition],
+                )
+
+    def commit(self, candidate: Candidate, offset: int) -> bool:
+        """Note an offset for the group, if it is still the candidate's to tell."""
+        if self.is_member(candidate):
+            self.committed[candidate.partition] = offset
+            return True
+        return False
+
+    def is_member(self, candidate: Candidate) -> bool:
+        """Tell whether the group, as it is now, has given its partition to a candidate."""
+        here = self.members[candidate.partition], self.generations[candidate.partition]
+        return here == (candidate.process, candidate.generation)
 
     def _sleep(self) -> None:
         number = self.rng.randrange(len(self.processes))
@@ -229,6 +251,13 @@ class World:
         log = self.logs[partition]
         skipped = 0 if self.is_calm or self.rng.random() > 0.002 else 1
         return log[offset + skipped : offset + skipped + self.rng.randrange(1, 5)]
+
+    def record(self, partition: int, offset: int) -> Record:
+        """Return a record that somebody knows of; raises Fault where there is none."""
+        log = self.logs[partition]
+        if offset >= len(log):
+            raise Fault(f"an answer tells of {partition}:{offset}, and the log ends before")
+        return log[offset]
 
     def expect_halt(self, partition: int, halt: Halt) -> None:
         """Raise Fault for a record that halts though nobody damaged it."""
@@ -320,12 +349,21 @@ class World:
         if self.is_calm or self.rng.random() < 0.95:
             self.commands[partition_of(request.key, len(self.logs))].append(request)
 
-    def reply(self, asked: Waiting, answer: Answer) -> None:
+    def note_decided(self, partition: int, flight: Flight) -> None:
+        """Remember which delivery of a command each proposed record is of."""
+        for one, answer in zip(flight.waiting, flight.batch.answers, strict=True):
+            if answer.offset is not None and answer.offset >= flight.base:
+                value = flight.drafts[answer.offset - flight.base].value
+                self.deliveries.setdefault((partition, value), one.offset)
+
+    def reply(self, partition: int, offset: int, answer: Answer) -> None:
         """Answer whoever asked: that counts as told, even if it is lost on the way."""
-        request = asked.asked
-        assert isinstance(request, Request)
+        request = self.commands[partition][offset]
+        content_hash = command_hash(request)
         named = (request.key, request.command_id)
-        self.answers.setdefault(named, []).append((asked.content_hash, answer))
+        self.answers.setdefault(named, []).append((content_hash, answer))
+        if answer.status == "lacking":
+            self.turned_down[partition, offset] = answer
         if self.is_calm or self.rng.random() < 0.9:
-            self.told[*named, asked.content_hash] = answer
-            self.unanswered.pop((*named, asked.content_hash), None)
+            self.told[*named, content_hash] = answer
+            self.unanswered.pop((*named, content_hash), None)

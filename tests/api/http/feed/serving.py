@@ -1,7 +1,6 @@
 """`daybook serve` in a process of its own, that can be killed and started again on its port."""
 
 import json
-import socket
 import subprocess
 import sys
 import time
@@ -13,9 +12,10 @@ from websockets.sync.client import ClientConnection, connect
 from domain.commands import Request
 from streams.ledger import Ledger
 from streams.postgres_log import PostgresLog
+from tests import servers
 from tests.api.command_line import CommandLine
 
-WAIT_S = 30
+WAIT_S = 120
 
 
 class Served:
@@ -23,7 +23,7 @@ class Served:
 
     def __init__(self, daybook: CommandLine, first: str = "") -> None:
         self.daybook = daybook
-        self.port = free_port()
+        self.port = servers.free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._first = first
         self._process: subprocess.Popen[str] | None = None
@@ -91,7 +91,8 @@ class Socket:
     """A WebSocket, with frames as Python values."""
 
     def __init__(self, url: str, **told: Any) -> None:
-        self._connecting = connect(url, compression=None, max_size=None, **told)
+        usual = {"compression": None, "max_size": None, "open_timeout": WAIT_S}
+        self._connecting = connect(url, ping_interval=None, **usual, **told)
         self.raw: ClientConnection
 
     def __enter__(self) -> "Socket":
@@ -119,10 +120,3 @@ class Socket:
             frame: dict[str, Any] = json.loads(self.raw.recv(max(0, end - time.monotonic())))
             if frame["op"] != "heartbeat" and wanted(frame):
                 return frame
-
-
-def free_port() -> int:
-    """Return a port that nobody has."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])

@@ -1,0 +1,91 @@
+/** Newer prices for positions that have not changed: the feed tells a row when it is booked on. */
+
+import { createEffect, onCleanup, type Accessor } from "solid-js";
+
+import { ofAccount, page, rows as fetchRows, type Row } from "./api";
+import { isPast, type Place } from "./place";
+import type { Rows } from "./store";
+
+const EVERY_MS = 2_000;
+/** Of how many instruments an account is asked one by one, before it is asked for as a whole. */
+const FEW = 4;
+const MOST_FIRST = 1_000;
+export const MARK = ["mark", "market_value", "unrealised_pnl", "mark_time"] as const;
+
+/** Return by account the instruments held of which there is a new price. */
+export function touched(
+  rows: Iterable<Row>,
+  priced: ReadonlySet<string>,
+): Map<string, Set<string>> {
+  const found = new Map<string, Set<string>>();
+  for (const row of rows) {
+    const instrument = String(row["instrument"]);
+    if (!priced.has(instrument)) continue;
+    const account = String(row["account"]);
+    found.set(account, (found.get(account) ?? new Set()).add(instrument));
+  }
+  return found;
+}
+
+/** Follows the log of prices, from the first time it is asked. */
+class Prices {
+  #after = "";
+
+  /** Return the instruments priced since this was asked last: at first, those of all rows. */
+  async news(rows: Iterable<Row>, signal: AbortSignal): Promise<Set<string>> {
+    const found = new Set<string>();
+    if (this.#after === "") {
+      this.#after = (await page("/v1/prices", { limit: "1" }, signal)).position;
+      for (const row of rows) found.add(String(row["instrument"]));
+      return found;
+    }
+    let cursor = "";
+    do {
+      const told = { topic: "prices", after: this.#after, limit: "1000", cursor };
+      const { data, next, position } = await page("/v1/events", told, signal);
+      for (const event of data) found.add(String(event["key"]));
+      cursor = next ?? "";
+      if (cursor === "") this.#after = position;
+    } while (cursor !== "");
+    return found;
+  }
+}
+
+/** Return the rows of a small book: of a large one the feed's marks are trusted to be new. */
+function few(store: Rows): Iterable<Row> {
+  return store.byKey.size <= MOST_FIRST ? store.byKey.values() : [];
+}
+
+async function remarked(account: string, priced: ReadonlySet<string>, signal: AbortSignal) {
+  const path = ofAccount(account, "positions");
+  if (priced.size > FEW) return fetchRows(path, {}, signal);
+  const told = [...priced].map((instrument) => fetchRows(path, { instrument }, signal));
+  return (await Promise.all(told)).flat();
+}
+
+/** Put new marks on the positions of the page, for as long as it shows the present. */
+export function keepMarked(store: Rows, place: Accessor<Place>, isLive: Accessor<boolean>): void {
+  createEffect(() => {
+    if (isPast(place()) || !isLive()) return;
+    const prices = new Prices();
+    const stop = new AbortController();
+    let timer = 0;
+    const look = async () => {
+      try {
+        if (!document.hidden && store.byKey.size > 0) {
+          const priced = await prices.news(few(store), stop.signal);
+          for (const [account, held] of touched(store.byKey.values(), priced))
+            store.remark(await remarked(account, held, stop.signal), MARK);
+        }
+      } catch {
+        // The feed's health says that the server is away; prices are looked for again.
+      }
+      if (!stop.signal.aborted) timer = window.setTimeout(() => void look(), EVERY_MS);
+    };
+    timer = window.setTimeout(() => void look(), 0);
+    onCleanup(() => {
+      stop.abort();
+      clearTimeout(timer);
+    });
+  });
+}
