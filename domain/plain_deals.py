@@ -17,6 +17,7 @@ from msgspec.structs import astuple, fields, replace
 
 from domain import money
 from domain.commands import RecordDeal
+from domain.deals import TERMS_ASSUMED
 from domain.entities import Account, Deal, Instrument
 from domain.events import CashLeg, DealFields, DealRecorded, Terms
 from domain.times import Instant, local_day
@@ -142,7 +143,7 @@ def _rarer(values: tuple[Any, ...]) -> Iterator[tuple[str, Any]]:
 
 
 def plain_chain(
-    event: DealRecorded, content_hash: str, offset: int, seq: int, *, assumed: bool
+    event: DealRecorded, content_hash: str, offset: int, seq: int, flags: tuple[str, ...]
 ) -> Deal:
     """Return the chain that a plain deal begins."""
     return Deal(
@@ -152,5 +153,5 @@ def plain_chain(
         seq=seq,
         quantity=event.quantity,
         price=event.price,
-        assumed=event if assumed else None,
+        assumed=event if TERMS_ASSUMED in flags else None,
     )

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from domain import decider
 from domain.commands import RecordDeal, Request
-from domain.deals import TERMS_ASSUMED
+from domain.deals import NO_EFFECT, TERMS_ASSUMED
 from domain.decisions import Accepted, Decision, Known, Lacking, Refused, Stamped, View
 from domain.entities import Account, Entity, Instrument
 from domain.events import CommandRefused, DealRecorded, Event
@@ -164,6 +164,8 @@ class Batch:
         if terms is None:
             return None
         flagged = (*flags, TERMS_ASSUMED) if terms.assumed else flags
+        if not NO_EFFECT.isdisjoint(flagged):
+            return None
         booked = Booked(terms, flagged, self._basis())
         self._booked[instrument_id, flags] = booked
         return booked
@@ -232,7 +234,7 @@ class Batch:
         self.last_ns[place] = recorded_ns
         self.written.add(place)
         if plain is not None and type(event) is DealRecorded:
-            chain = plain_chain(event, one.content_hash, offset, seq, assumed=plain.terms.assumed)
+            chain = plain_chain(event, one.content_hash, offset, seq, flags)
             changes: list[tuple[str, str, Entity]] = [("deal", event.deal_id, chain)]
         else:
             changes = self._evolve(one, view, event, flags, offset, seq)

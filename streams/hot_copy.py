@@ -325,7 +325,7 @@ _STORED: Final = (
 
 
 def _is_told(changed: Any) -> bool:
-    return bool(changed.inserts or changed.upserts or changed.deletes)
+    return bool(changed.inserts or changed.upserts or changed.deletes or changed.lines)
 
 
 def _field(row: PositionRow) -> str:

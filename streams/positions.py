@@ -29,6 +29,11 @@ class KnownAt(Struct, frozen=True):
     vector: Vector
     provisional: bool = False
 
+    @property
+    def left_out(self) -> list[Topic]:
+        """The topics that the vector does not name: what is recorded there may change an answer."""
+        return [topic for topic in TOPICS if topic not in self.vector]
+
     def end(self, topic: Topic, partition: int, head: int) -> int:
         """Return the offset at which what is known of a partition ends."""
         known = self.vector.get(topic)

@@ -86,8 +86,9 @@ def answer_query(
     with running(load_settings(home)) as parts:
         with _naming_options():
             asker = Asker(parts, question)
-        if isinstance(question.known_at, str) and asker.known_at is not None:
-            _tell_vector(asker.known_at)
+        known = asker.known_at
+        if known is not None and (isinstance(question.known_at, str) or known.left_out):
+            _tell_vector(known)
         shown = READ_MODELS[name].ask(asker)
         if not shown.rows:
             _tell_unknown(parts, question)
@@ -143,4 +144,6 @@ def _tell_vector(known_at: "KnownAt") -> None:
     from streams.positions import to_text
 
     note = " (provisional: earlier records may still come)" if known_at.provisional else ""
+    if known_at.left_out:
+        note = f"; of {' and '.join(known_at.left_out)} all that is known now"
     sys.stderr.write(f"known at {to_text(known_at)}{note}\n")

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from api.http.operation import Parameter
 from api.questions import as_of_from
 from domain.errors import InvalidValue
-from domain.identifiers import check_id
+from domain.identifiers import MAX_ID_LENGTH, check_id
 from streams.log import TopicPartition
 from streams.past import AsOf
 from streams.positions import parse_vector
@@ -17,6 +17,7 @@ DEFAULT_LIMIT: Final = 1_000
 MOST_ROWS: Final = 10_000
 LONGEST: Final = 4_096
 _TEXT: Final[dict[str, Any]] = {"type": "string", "minLength": 1, "maxLength": LONGEST}
+_ID: Final[dict[str, Any]] = {**_TEXT, "maxLength": MAX_ID_LENGTH}
 _TIME: Final[dict[str, Any]] = {
     "type": "string",
     "anyOf": [{"format": "date"}, {"format": "date-time"}],
@@ -58,11 +59,11 @@ OPEN: Final = Parameter(
     {"type": "string", "enum": ["true", "false"]},
     "true",
 )
-INSTRUMENT: Final = Parameter("instrument", "One instrument.", _TEXT, "AAPL")
-ACCOUNT: Final = Parameter("account", "One account.", _TEXT, "A1")
-ORDER: Final = Parameter("order", "One order, by its id.", _TEXT, "O1")
-DEAL: Final = Parameter("deal", "One deal, by its id.", _TEXT, "D1")
-CURRENCY: Final = Parameter("currency", "One currency.", _TEXT, "USD")
+INSTRUMENT: Final = Parameter("instrument", "One instrument.", _ID, "AAPL")
+ACCOUNT: Final = Parameter("account", "One account.", _ID, "A1")
+ORDER: Final = Parameter("order", "One order, by its id.", _ID, "O1")
+DEAL: Final = Parameter("deal", "One deal, by its id.", _ID, "D1")
+CURRENCY: Final = Parameter("currency", "One currency.", _ID, "USD")
 CURSOR: Final = Parameter("cursor", "The `next` of the page before.", _TEXT, "")
 LIMIT: Final = Parameter(
     "limit",

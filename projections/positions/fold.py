@@ -13,8 +13,6 @@ from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from typing import Any, Final
 
-from msgspec import Struct, field
-
 from domain import events
 from domain.deal_chains import has_effect
 from domain.decisions import Stamped
@@ -24,6 +22,7 @@ from projections.positions.book import Place, PositionBook
 from projections.positions.facts import PositionKey
 from projections.positions.history import CHAINED, MOVED, POSITION, History, Keys
 from projections.positions.lots import Method
+from projections.positions.plan import HANDLES, METHODS, Plan, plan_of
 from projections.positions.row_facts import fact_keys
 from projections.positions.tables import (
     DEALS,
@@ -36,32 +35,7 @@ from projections.positions.tables import (
 )
 from projections.rows import Changed, Projection, Rows, Table, Wanted
 
-_METHODS: Final[frozenset[type[events.Event]]] = frozenset(
-    (events.AccountOpened, events.AccountChanged)
-)
-_ABOUT_OTHERS: Final[frozenset[type[events.Event]]] = frozenset(
-    (*CHAINED, *MOVED, events.PositionMoveReversed)
-)
 _METHOD_OF: Final = {method.value: method for method in Method}
-_HANDLES: Final[frozenset[type[events.Event]]] = frozenset(
-    (events.DealRecorded, *CHAINED, *MOVED, events.PositionMoveReversed, *_METHODS)
-)
-
-
-class _Plan(Struct):
-    """What a batch touches: the position of each deal (None for other events), the others.
-
-    Where an account's deals are not all, they are whole: what else there is may be about them.
-    """
-
-    batch: Sequence[Folded]
-    told: Sequence[Folded]
-    keys: list[PositionKey | None] = []
-    touched: set[PositionKey] = field(default_factory=set)
-    others: list[Stamped] = []
-    unplain: list[Stamped] = []
-    accounts: set[tuple[str]] = field(default_factory=set)
-    stale: set[PositionKey] | None = None
 
 
 class PositionsFold:
@@ -74,7 +48,7 @@ class PositionsFold:
         self._book = PositionBook(fresh=fresh)
         self._named: set[PositionKey] = set()
         self._kept = False
-        self._plan = _Plan((), ())
+        self._plan = Plan((), ())
 
     # --- what must be seen first ---------------------------------------------------------------
 
@@ -88,12 +62,12 @@ class PositionsFold:
         plan = self._planned(batch)
         return self._wants_rows(plan) or self._wants_touched(plan) or self._wants_facts(plan)
 
-    def _planned(self, batch: Sequence[Folded]) -> _Plan:
+    def _planned(self, batch: Sequence[Folded]) -> Plan:
         if self._plan.told is not batch:
-            self._plan = _plan(batch)
+            self._plan = plan_of(batch)
         return self._plan
 
-    def _wants_rows(self, plan: _Plan) -> list[Wanted]:
+    def _wants_rows(self, plan: Plan) -> list[Wanted]:
         history = self._history
         deals, movements = set(), set()
         for one in plan.unplain:
@@ -114,7 +88,7 @@ class PositionsFold:
         ]
         return [one for one in wanted if one.values]
 
-    def _wants_touched(self, plan: _Plan) -> list[Wanted]:
+    def _wants_touched(self, plan: Plan) -> list[Wanted]:
         touched = plan.touched.copy()
         for one in plan.others:
             touched.update(self._history.keys_of(one))
@@ -129,7 +103,7 @@ class PositionsFold:
             Wanted(LOTS, POSITION, unknown, only="remaining <> 0"),
         ]
 
-    def _wants_facts(self, plan: _Plan) -> list[Wanted]:
+    def _wants_facts(self, plan: Plan) -> list[Wanted]:
         stale = self._stale(plan)
         accounts = {key.account for key in stale} | self._accounts_changing_method(plan)
         accounts -= self._history.complete_accounts
@@ -144,11 +118,11 @@ class PositionsFold:
         deals = [Wanted(DEALS, POSITION, unknown)] if unknown else []
         return [*self._wants_positions(tied), *deals]
 
-    def _accounts_changing_method(self, plan: _Plan) -> set[str]:
+    def _accounts_changing_method(self, plan: Plan) -> set[str]:
         return {
             one.key
             for one in plan.others
-            if type(one.event) in _METHODS and self._changes_method(one)
+            if type(one.event) in METHODS and self._changes_method(one)
         }
 
     def give(self, wanted: Wanted, rows: Iterable[tuple[Any, ...]]) -> None:
@@ -166,7 +140,7 @@ class PositionsFold:
 
     # --- which positions must be folded again --------------------------------------------------
 
-    def _stale(self, plan: _Plan) -> set[PositionKey]:
+    def _stale(self, plan: Plan) -> set[PositionKey]:
         """Return the positions that the batch changes out of trade order."""
         stale: set[PositionKey] = set()
         seen: dict[PositionKey, Place] = {}
@@ -191,14 +165,14 @@ class PositionsFold:
             elif isinstance(event, events.PositionMoveReversed):
                 stale.update(self._history.keys_of(one))
                 stale.update(made.get((one.key, event.ref_movement_id), ()))
-            elif type(event) in _METHODS:
+            elif type(event) in METHODS:
                 if self._changes_method(one):
                     stale |= self._book.keys_of_account(one.key)
             elif type(event) in CHAINED:
                 stale.update(self._history.keys_of(one))
         return stale | self._changed_within(plan)
 
-    def _changed_within(self, plan: _Plan) -> set[PositionKey]:
+    def _changed_within(self, plan: Plan) -> set[PositionKey]:
         """Return the positions of deals that the batch both makes and changes."""
         chains = {
             (one.key, one.event.chain_id)  # type: ignore[attr-defined]
@@ -220,7 +194,7 @@ class PositionsFold:
         method = one.event.method  # type: ignore[attr-defined]
         return method is not None and before is not None and before.method != method
 
-    def _tied(self, plan: _Plan, stale: set[PositionKey]) -> set[PositionKey]:
+    def _tied(self, plan: Plan, stale: set[PositionKey]) -> set[PositionKey]:
         """Return positions with those that movements, the batch's own too, tie them to."""
         if not stale:
             return stale
@@ -244,18 +218,18 @@ class PositionsFold:
         """Fold a batch: facts in order, then what must be folded again."""
         plan = self._planned(batch)
         for one in plan.others:
-            if type(one.event) in _METHODS:
+            if type(one.event) in METHODS:
                 self._set_method(one)
         if self._fresh:
             self._keep(whole(batch))
         else:
             self._fold(plan)
-        self._plan = _Plan((), ())
+        self._plan = Plan((), ())
 
     def _keep(self, batch: Sequence[Stamped]) -> None:
         self._kept = True
         for one in batch:
-            if type(one.event) in _HANDLES and type(one.event) not in _METHODS:
+            if type(one.event) in HANDLES and type(one.event) not in METHODS:
                 fact = self._history.apply(one)
                 self._named.update(fact_keys(fact) if fact else self._newly_named(one))
 
@@ -267,7 +241,7 @@ class PositionsFold:
             return self._history.effective_key(one.key, one.event.chain_id)
         return ()
 
-    def _fold(self, plan: _Plan) -> None:
+    def _fold(self, plan: Plan) -> None:
         stale = self._tied(plan, self._stale(plan)) if plan.stale is None else plan.stale
         offsets: dict[PositionKey, int] = {}
         named: set[PositionKey] = set()
@@ -288,7 +262,7 @@ class PositionsFold:
             before: Keys = ()
             if key is not None:
                 fact, keys = history.record(one, key), (key,)
-            elif type(one.event) in _METHODS or type(one.event) not in _HANDLES:
+            elif type(one.event) in METHODS or type(one.event) not in HANDLES:
                 continue
             else:
                 before, fact = history.keys_of(one), history.apply(one)
@@ -357,36 +331,6 @@ class PositionsFold:
         return self._book.rows(table)
 
 
-def _plan(told: Sequence[Folded]) -> _Plan:
-    mixed = {one.key for one in told if type(one) is Stamped and type(one.event) in _ABOUT_OTHERS}
-    batch: Sequence[Folded] = told
-    if mixed:
-        batch = [
-            one.stamped() if type(one) is PlainDeal and one.key in mixed else one for one in told
-        ]
-    plan = _Plan(batch, told, keys=[], others=[], unplain=[])
-    for one in batch:
-        plan.keys.append(one.position if type(one) is PlainDeal else _key_of(plan, one))
-    plan.touched.update(key for key in plan.keys if key is not None)
-    plan.accounts.update((account,) for account in {one.key for one in batch})
-    return plan
-
-
-def _key_of(plan: _Plan, one: Any) -> PositionKey | None:
-    """Return the position of a deal that was recorded; note what else an event is."""
-    event = one.event
-    if type(event) is not events.DealRecorded:
-        if type(event) in _HANDLES:
-            plan.others.append(one)
-        return None
-    if one.flags and not has_effect(one.flags):
-        plan.unplain.append(one)
-        return None
-    if event.terms.kind == "fx":
-        return None
-    return PositionKey(one.key, event.instrument, event.currency)
-
-
 def _place_of(one: Any) -> Place:
     return one.event_time, one.event.sequence, one.seq
 
@@ -416,7 +360,7 @@ PROJECTION: Final = Projection(
     name="positions",
     version=2,
     topic="events",
-    handles=_HANDLES,
+    handles=HANDLES,
     tables=(DEALS, MOVEMENTS, LOT_METHODS, LOTS, POSITIONS, WAITING_FEES),
     make=PositionsFold,
     schema_sql=files("projections.positions").joinpath("schema.sql").read_text(),

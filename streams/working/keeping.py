@@ -258,7 +258,10 @@ class Keeper:
         metrics = self._metrics
         metrics.records.labels(name).inc(advance.state.next_offset - advance.from_offset)
         metrics.voids.labels(name).inc(advance.voids)
-        rows = (len(one.inserts) + len(one.upserts) + len(one.deletes) for one in advance.changed)
+        rows = (
+            len(one.inserts) + len(one.lines) + len(one.upserts) + len(one.deletes)
+            for one in advance.changed
+        )
         metrics.rows.labels(name).inc(sum(rows))
         self.moved_at[name, advance.partition] = time.monotonic()
 

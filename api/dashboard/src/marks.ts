@@ -6,7 +6,7 @@ import { ofAccount, page, rows as fetchRows, type Row } from "./api";
 import { isPast, type Place } from "./place";
 import type { Rows } from "./store";
 
-const EVERY_MS = 2_000;
+const EVERY_MS = 5_000;
 /** Of how many instruments an account is asked one by one, before it is asked for as a whole. */
 const FEW = 4;
 const MOST_FIRST = 1_000;
@@ -29,25 +29,26 @@ export function touched(
 
 /** Follows the log of prices, from the first time it is asked. */
 class Prices {
-  #after = "";
+  /** Up to where the log was read. */
+  position = "";
+  /** Instruments that were priced; whoever has shown the prices takes them out. */
+  readonly news = new Set<string>();
 
-  /** Return the instruments priced since this was asked last: at first, those of all rows. */
-  async news(rows: Iterable<Row>, signal: AbortSignal): Promise<Set<string>> {
-    const found = new Set<string>();
-    if (this.#after === "") {
-      this.#after = (await page("/v1/prices", { limit: "1" }, signal)).position;
-      for (const row of rows) found.add(String(row["instrument"]));
-      return found;
+  /** Take in what is new: at first, the instruments of all rows. */
+  async read(rows: Iterable<Row>, signal: AbortSignal): Promise<void> {
+    if (this.position === "") {
+      this.position = (await page("/v1/prices", { limit: "1" }, signal)).position;
+      for (const row of rows) this.news.add(String(row["instrument"]));
+      return;
     }
     let cursor = "";
     do {
-      const told = { topic: "prices", after: this.#after, limit: "1000", cursor };
+      const told = { topic: "prices", after: this.position, limit: "1000", cursor };
       const { data, next, position } = await page("/v1/events", told, signal);
-      for (const event of data) found.add(String(event["key"]));
+      for (const event of data) this.news.add(String(event["key"]));
       cursor = next ?? "";
-      if (cursor === "") this.#after = position;
+      if (cursor === "") this.position = position;
     } while (cursor !== "");
-    return found;
   }
 }
 
@@ -56,11 +57,18 @@ function few(store: Rows): Iterable<Row> {
   return store.byKey.size <= MOST_FIRST ? store.byKey.values() : [];
 }
 
-async function remarked(account: string, priced: ReadonlySet<string>, signal: AbortSignal) {
+async function remarked(
+  account: string,
+  priced: ReadonlySet<string>,
+  position: string,
+  signal: AbortSignal,
+): Promise<Row[]> {
   const path = ofAccount(account, "positions");
-  if (priced.size > FEW) return fetchRows(path, {}, signal);
-  const told = [...priced].map((instrument) => fetchRows(path, { instrument }, signal));
-  return (await Promise.all(told)).flat();
+  // The log is ahead of the read models: what was just priced there may not be a mark yet.
+  const told = { min_position: position };
+  if (priced.size > FEW) return fetchRows(path, told, signal);
+  const ask = (instrument: string) => fetchRows(path, { ...told, instrument }, signal);
+  return (await Promise.all([...priced].map(ask))).flat();
 }
 
 /** Put new marks on the positions of the page, for as long as it shows the present. */
@@ -73,9 +81,10 @@ export function keepMarked(store: Rows, place: Accessor<Place>, isLive: Accessor
     const look = async () => {
       try {
         if (!document.hidden && store.byKey.size > 0) {
-          const priced = await prices.news(few(store), stop.signal);
-          for (const [account, held] of touched(store.byKey.values(), priced))
-            store.remark(await remarked(account, held, stop.signal), MARK);
+          await prices.read(few(store), stop.signal);
+          for (const [account, held] of touched(store.byKey.values(), prices.news))
+            store.remark(await remarked(account, held, prices.position, stop.signal), MARK);
+          prices.news.clear();
         }
       } catch {
         // The feed's health says that the server is away; prices are looked for again.

@@ -164,7 +164,7 @@ def test_a_command_is_sent_again_with_the_same_key() -> None:
 
 
 def test_a_server_that_is_not_there_is_said_to_be_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("daybook_client.client.ATTEMPTS", 2)
+    monkeypatch.setattr("daybook_client.requests.ATTEMPTS", 2)
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     with Client(f"http://127.0.0.1:{port}") as client, pytest.raises(Unavailable):

@@ -109,7 +109,8 @@ def junk(draw: st.DrawFn) -> bytes:
     told = json.loads(encode_request(draw(st.sampled_from(SAMPLES))))
     names = draw(st.lists(st.sampled_from([*told, *told["data"]]), min_size=1, max_size=2))
     for name in names:
-        (told if name in told else told["data"])[name] = draw(st.one_of(TEXTS, VALUES))
+        inner = told if name in told or not isinstance(told["data"], dict) else told["data"]
+        inner[name] = draw(st.one_of(TEXTS, VALUES))
     text = json.dumps(told, ensure_ascii=draw(st.booleans()), separators=(",", ":"))
     return text.encode(errors="surrogatepass")
 
