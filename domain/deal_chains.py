@@ -87,8 +87,8 @@ def _own_id(view: View, stamped: Stamped, deal_id: str, chain_id: str) -> tuple[
 
     Where a correction of it came first, that one's chain is what goes on under this id.
     """
-    own = view.get("deal", deal_id)
-    if isinstance(own, Deal) and own.status == "corrected":
+    _, own = find_chain(view, deal_id)
+    if own is not None and own.status == "corrected":
         return _told(view, stamped, deal_id)
     alias = Alias(
         target=chain_id,
@@ -102,11 +102,11 @@ def _own_id(view: View, stamped: Stamped, deal_id: str, chain_id: str) -> tuple[
 def _superseded(view: View, event: DealCorrected, chain: Deal | None) -> Changes:
     """Return the chain whose correction was itself taken back or corrected before it came."""
     changes = _unfill(view, chain)
-    own = view.get("deal", event.deal_id)
+    own_id, own = find_chain(view, event.deal_id)
     kept = chain or Deal(status="busted", told=False)
-    if isinstance(own, Deal) and own.status == "corrected":
+    if own is not None and own.status == "corrected" and own_id != event.chain_id:
         moved = Alias(
-            target=event.deal_id,
+            target=own_id,
             content_hash=kept.content_hash,
             offset=kept.offset,
             seq=kept.seq,

@@ -134,14 +134,14 @@ def _correct(
         return booked
     fields, flags = booked
     chain_id, chain = find_chain(view, command.ref_deal_id)
-    if chain_id == command.deal_id:
+    own_id, own = find_chain(view, command.deal_id)
+    if chain_id == own_id:
         return Refused("corrects_itself", {"id": command.deal_id})
-    own = view.get("deal", command.deal_id)
     if chain is not None and chain.status in ("busted", WAITING):
         flags = (*flags, REVERSED_BEFORE_ARRIVAL if chain.status == WAITING else "deal_busted")
-        if isinstance(own, Deal) and own.status == "corrected":
+        if own is not None and own.status == "corrected":
             # A correction of it came first, and went on without knowing of the bust.
-            chain_id = command.deal_id
+            chain_id = own_id
     elif own is not None:
         flags = (*flags, REVERSED_BEFORE_ARRIVAL)
     event = DealCorrected(**fields, ref_deal_id=command.ref_deal_id, chain_id=chain_id)

@@ -155,6 +155,19 @@ def test_what_names_itself_is_refused(journal: Journal) -> None:
     assert journal.refuse(bust("b1", "b1")) == "busts_itself"
     journal.accept(correct("c1", "c2"))
     assert journal.refuse(correct("c2", "c1")) == "corrects_itself"
+    journal.accept(correct("c2", "c3"))
+    assert journal.refuse(correct("c3", "c1")) == "corrects_itself"
+    assert journal.refuse(correct("c3", "c2")) == "corrects_itself"
+
+
+def test_corrections_that_arrive_backwards_are_one_chain(journal: Journal) -> None:
+    journal.accept(correct("c3", "c2", "9"))
+    journal.accept(correct("c2", "c1", "8"))
+    journal.accept(correct("c1", "d1", "7"))
+    journal.accept(deal())
+    assert in_force(journal) == {"c2": D(9)}
+    journal.accept(bust("b1", "c1"))
+    assert in_force(journal) == {}
 
 
 def test_what_is_lacking(journal: Journal) -> None:
