@@ -8,8 +8,11 @@ import threading
 from pathlib import Path
 from typing import Final
 
+import uvloop
+
 from infra.embedded import embedded_server
 from infra.errors import SettingsError
+from infra.garbage import search_cycles_seldom
 from infra.settings import Settings, load_settings
 from infra.telemetry import new_registry, start_logging, start_metrics_server
 from projections.registry import PROJECTIONS
@@ -41,6 +44,9 @@ def run_worker(home: Path | None, metrics_port: int | None) -> int:
         log = KafkaLog.open(settings.log_url.text, timeout_s=_LOG_TIMEOUT_S)
         stack.callback(log.close)
         models = _models(settings, log, stack)
+        search_cycles_seldom()
+        # Also of the thread in which Faust reads: it makes a loop of its own.
+        asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
         asyncio.run(_until_told(Worker(log, models, WorkerMetrics(registry))))
     return 0
 

@@ -5,8 +5,9 @@ written for lag dashboards and never read: Faust acknowledges events whose handl
 undoes a seek made in `on_partitions_assigned`. So nothing is acknowledged, and the place to start
 from is asked for where Faust itself would seek.
 
-What came of all topics is handed on together. `noack_take` would look at each agent's buffer fifty
-times a second, and let records wait although nobody is busy.
+A message is what one read brought of a partition, and what came of all is handed on together.
+`noack_take` would look at each agent's buffer fifty times a second, and let records wait although
+nobody is busy.
 """
 
 import asyncio
@@ -66,6 +67,16 @@ class _Consumer(driver.Consumer):
             tp = self.app.tp(place)
             await self.seek(tp, offset)
             self._committed_offset[tp] = offset
+
+    async def _wait_next_records(self, timeout: float) -> tuple[Any, Any]:
+        """Let what one read brought of a partition be one message: Faust works as long on each."""
+        records, active = await super()._wait_next_records(timeout)
+        return {tp: [told] for tp, told in (records or {}).items() if told}, active
+
+    def _to_message(self, tp: TP, record: Any) -> Any:
+        message = super()._to_message(tp, record[-1])
+        message.value = record
+        return message
 
 
 class _Transport(driver.Transport):
@@ -129,12 +140,12 @@ class Consuming(faust.App):
         async def project(stream: Any) -> None:
             stream.enable_acks = False
             async for event in stream.events():
-                await self._arrive(self._record(event.message))
+                await self._arrive(map(self._record, event.message.value))
 
         self.agent(topic, name=name, concurrency=1)(project)
 
-    async def _arrive(self, record: Record) -> None:
-        self._arrived.append(record)
+    async def _arrive(self, records: Iterable[Record]) -> None:
+        self._arrived.extend(records)
         self._has_arrived.set()
         while len(self._arrived) >= TAKEN:
             self._has_room.clear()
@@ -150,11 +161,11 @@ class Consuming(faust.App):
             self._has_room.set()
             await self.handlers.take(records)
 
-    def _record(self, message: Any) -> Record:
+    def _record(self, told: Any) -> Record:
         # What others wrote may be anything: a key that is no text, no value at all.
-        key = None if message.key is None else message.key.decode(errors="surrogateescape")
-        topic = self._topics[message.topic]
-        return Record(topic, message.partition, message.offset, key, message.value or b"")
+        key = None if told.key is None else told.key.decode(errors="surrogateescape")
+        topic = self._topics[told.topic]
+        return Record(topic, told.partition, told.offset, key, told.value or b"")
 
     async def _on_assigned(self, _app: Any, /, *told: Iterable[TP], **_: Any) -> None:
         (assigned,) = told
