@@ -68,7 +68,7 @@ class _Consumer(driver.Consumer):
             await self.seek(tp, offset)
             self._committed_offset[tp] = offset
 
-    async def _wait_next_records(self, timeout: float) -> tuple[Any, Any]:
+    async def _wait_next_records(self, timeout: float) -> tuple[Any, Any]:  # noqa: ASYNC109
         """Let what one read brought of a partition be one message: Faust works as long on each."""
         records, active = await super()._wait_next_records(timeout)
         return {tp: [told] for tp, told in (records or {}).items() if told}, active
