@@ -6,7 +6,9 @@ A connection commits each statement by itself, and a transaction is always a vis
 
 import contextlib
 import hashlib
+import os
 import re
+import socket
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, TypeAlias
 
@@ -21,6 +23,7 @@ from infra.settings import redacted
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 
 CONNECT_TIMEOUT_S: Final = 10
+_CLOSING_S: Final = 5.0
 _SESSION_OPTIONS: Final = ("-c timezone=UTC", r"-c default_transaction_isolation=read\ committed")
 _SCHEMA_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 # Class 08 is a broken connection; these are a server going down, crashed, or coming up.
@@ -62,6 +65,31 @@ def connect(
         )
     except psycopg.OperationalError as error:
         raise _unavailable(part, error) from error
+
+
+def close(*connections: Connection | None, patience_s: float = _CLOSING_S) -> None:
+    """Close connections that other threads may be using; a statement under way ends first.
+
+    psycopg closes at once, and libpq frees what a thread in the middle of a statement still reads:
+    the process would die. A statement that takes longer than `patience_s` is cut off, as if the
+    server had gone.
+    """
+    for connection in connections:
+        if connection is None or connection.closed:
+            continue
+        if not connection.lock.acquire(timeout=patience_s):
+            with contextlib.suppress(OSError, psycopg.OperationalError):
+                _cut_off(connection.fileno())
+            connection.lock.acquire()
+        try:
+            connection.close()
+        finally:
+            connection.lock.release()
+
+
+def _cut_off(descriptor: int) -> None:
+    with socket.socket(fileno=os.dup(descriptor)) as wire:
+        wire.shutdown(socket.SHUT_RDWR)
 
 
 @contextlib.contextmanager

@@ -88,9 +88,7 @@ class Ledger:
 
     def close(self) -> None:
         """Close the ledger's connections; the log stays open."""
-        for connection in (self._writer, self._reader):
-            if connection is not None:
-                connection.close()
+        postgres.close(self._writer, self._reader)
 
     @contextlib.contextmanager
     def rehearsal(self) -> Iterator[None]:

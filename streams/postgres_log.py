@@ -113,6 +113,7 @@ class PostgresLog:
         self._reader: Connection | None = None
         self._writer: Connection | None = None
         self._turn = threading.Lock()
+        self._opening = threading.Lock()
 
     @classmethod
     def open(
@@ -150,9 +151,7 @@ class PostgresLog:
 
     def close(self) -> None:
         """Close the connections that are open; using the log again opens them again."""
-        for connection in (self._reader, self._writer):
-            if connection is not None:
-                connection.close()
+        postgres.close(self._reader, self._writer)
 
     # --- reading ---------------------------------------------------------------------------------
 
@@ -233,9 +232,10 @@ class PostgresLog:
         return low
 
     def _query(self, statement: str, parameters: tuple[Any, ...]) -> list[tuple[Any, ...]]:
-        reader = self._reader
-        if reader is None or reader.closed:
-            self._reader = reader = self.connect()
+        with self._opening:
+            reader = self._reader
+            if reader is None or reader.closed:
+                self._reader = reader = self.connect()
         with postgres.reporting_outage("the log"), reader.cursor(binary=True) as cursor:
             return cursor.execute(statement.encode(), parameters).fetchall()
 

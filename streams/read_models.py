@@ -119,7 +119,7 @@ class ReadModels:
 
     def close(self) -> None:
         """Close the connection."""
-        self._connection.close()
+        postgres.close(self._connection)
 
     def projecting_lock(self) -> Any:
         """Hold the lock of the one process that projects, waiting for it."""

@@ -62,8 +62,7 @@ class IndexedLog:
 
     def close(self) -> None:
         """Close the index; the log itself stays open. A second call does nothing."""
-        if self._opened is not None:
-            self._opened.close()
+        postgres.close(self._opened)
 
     def read_stream(self, topic: Topic, key: str, up_to_offset: int) -> Iterator[Record]:
         """Yield one stream's records at offsets below `up_to_offset`, in order."""

@@ -47,7 +47,7 @@ class Vault:
 
     def close(self) -> None:
         """Close the connection."""
-        self._connection.close()
+        postgres.close(self._connection)
 
     def keep(self, notes: Sequence[tuple[str, str]]) -> dict[str, Kept]:
         """Keep texts by id and return what events say of them; one that is there stays as it is."""

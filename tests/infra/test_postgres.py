@@ -4,6 +4,9 @@ import math
 import os
 import pickle
 import signal
+import threading
+import time
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 
@@ -17,6 +20,7 @@ from infra.errors import ServerUnavailable, SettingsError
 from infra.postgres import (
     Connection,
     advisory_lock,
+    close,
     connect,
     copy_rows,
     lock_key,
@@ -184,3 +188,42 @@ def test_no_lock_inside_a_transaction(connection: Connection) -> None:
 
 def test_keys_are_fixed_for_ever() -> None:
     assert lock_key("projecting") == -388370270916011802
+
+
+def test_closing_waits_for_the_statement_of_another_thread(dsn: str) -> None:
+    connection, answers = connect(dsn), []
+    asking = threading.Thread(
+        target=lambda: answers.append(
+            connection.execute("SELECT pg_sleep(0.5)::text || 'slept'").fetchone()
+        )
+    )
+    asking.start()
+    until(connection.lock.locked)
+    close(connection, None)
+    asking.join()
+    assert answers == [("slept",)]
+    assert connection.closed
+    close(connection)
+
+
+def test_closing_cuts_off_a_statement_that_does_not_end(dsn: str) -> None:
+    connection, refusals = connect(dsn), []
+
+    def ask() -> None:
+        try:
+            connection.execute("SELECT pg_sleep(600)")
+        except psycopg.OperationalError as error:
+            refusals.append(error)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    until(connection.lock.locked)
+    close(connection, patience_s=0.2)
+    asking.join()
+    assert len(refusals) == 1
+    assert connection.closed
+
+
+def until(holds: Callable[[], bool]) -> None:
+    while not holds():
+        time.sleep(0.001)

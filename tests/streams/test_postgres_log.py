@@ -165,3 +165,31 @@ def _wait_until_someone_waits(log: PostgresLog) -> None:
     while connection.execute(waiting).fetchone() == (0,) and time.monotonic() < deadline:
         time.sleep(0.005)
     connection.close()
+
+
+def test_a_log_closed_while_others_read_it_gives_them_records_or_says_that_it_is_closed(
+    log: PostgresLog,
+) -> None:
+    """libpq's memory is not freed under a reader: that answered nonsense, or ended the process."""
+    log.append("events", 6, [draft("A", 1)])
+    over, answers = threading.Event(), list[object]()
+
+    def read_on() -> None:
+        while not over.is_set():
+            try:
+                answers.append(numbers(log.read("events", 6, 0, 10)))
+            except ServerUnavailable as error:
+                answers.append(error.reason)
+
+    readers = [threading.Thread(target=read_on) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    for _ in range(100):
+        log.read("events", 6, 0, 10)
+        log.close()
+    over.set()
+    for reader in readers:
+        reader.join()
+    log.close()
+    assert [("A", 1)] in answers
+    assert all(answer in ([("A", 1)], "the connection is closed") for answer in answers)
