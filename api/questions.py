@@ -1,7 +1,7 @@
 """The questions that can be asked of the ledger: each read model, now or in the past."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final
@@ -17,6 +17,7 @@ from api.wiring import Parts
 from domain import money
 from domain.errors import InvalidValue
 from domain.times import Day, Instant, end_of_day, is_day, parse_day, parse_instant
+from infra.postgres import Connection
 from projections.cash.tables import CASH_LEGS
 from projections.instruments.fold import PORTFOLIOS
 from projections.positions.as_of import PastPosition, positions_of, summed_positions
@@ -46,6 +47,9 @@ _DATE_OR_INSTANT: Final = (
     " in the years 1678 to 2261"
 )
 
+MarksNow = Callable[[Connection, set[str]], dict[str, PriceRow]]
+"""Returns what marks instruments now; may be asked in any thread."""
+
 
 class Question(Struct, frozen=True):
     """Whose rows are asked for, and of which past. A portfolio has its children's accounts too."""
@@ -72,15 +76,24 @@ class Asker:
     """Answers questions from read models that it has brought to the log's head.
 
     With `is_current` the caller says that somebody brings them there all the time, and answers
-    are given from the read models as they are.
+    are given from the read models as they are. `marks_now` tells the marks that count now, where
+    the caller knows them better than by asking each time.
     """
 
-    def __init__(self, parts: Parts, question: Question, *, is_current: bool = False) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        question: Question,
+        *,
+        is_current: bool = False,
+        marks_now: MarksNow | None = None,
+    ) -> None:
         if not is_current:
             finish_transfers(parts)
             parts.projector.catch_up()
         self._parts = parts
         self._question = question
+        self._marks_now = marks_now
         known_at = question.known_at
         if isinstance(known_at, str):
             known_at = known_at_instant(parts.log, known_at)
@@ -228,8 +241,12 @@ class Asker:
     def _happened_deals(self) -> tuple[sql.Composable, list[Any]]:
         """Return the condition on deals that had happened in the accounts asked for."""
         as_of, conditions, values = self._question.as_of, [], []
+        accounts = self.accounts_asked
+        only = accounts[0] if accounts is not None and len(accounts) == 1 else None
         for condition, value in (
-            ("account = ANY(%s)", self.accounts_asked),
+            # The server plans for one account once, and for a list of them each time.
+            ("account = %s", only),
+            ("account = ANY(%s)", accounts if only is None else None),
             ("instrument = %s", self._question.instrument),
             ("event_time_ns <= %s", as_of.ns),
             ("trade_date <= %s", as_of.day),
@@ -266,12 +283,15 @@ class Asker:
         """Return the price that marks each instrument: the latest close, last or mid by then."""
         if not instruments:
             return {}
+        connection = self._parts.models.connection
+        if self._marks_now is not None and self.known_at is None and self._question.as_of is NOW:
+            return self._marks_now(connection, instruments)
         names = sorted(instruments)
         if self.known_at is None:
             ends = [NO_END] * len(names)
         else:
             ends = self._parts.past.ends_of("prices", names, self.known_at)
-        return marks(self._parts.models.connection, names, ends, self._question.as_of)
+        return marks(connection, names, ends, self._question.as_of)
 
 
 def _happened(rows: list[Any], as_of: AsOf, date_column: str) -> list[Any]:

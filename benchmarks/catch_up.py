@@ -3,6 +3,9 @@
 Beside it the plain way to write a projection: an event at a time, an upsert of the deal and one of
 its position, a transaction with its checkpoint for every 1,000 events. It keeps no lots, no
 realised P&L and does not validate the chain, so it has less to do.
+
+A process loads the compiled loops once, when it is far behind for the first time. That is a line of
+its own, and not in the rates; what a process sees that does nothing else is in the notes.
 """
 
 import statistics
@@ -20,10 +23,11 @@ from projections.registry import PROJECTIONS
 from projections.rows import Projection
 from schemas.codec import decode
 from schemas.envelope import Recorded
+from streams.plain_deals import plain_deals
 from streams.projecting import Projector
 from streams.read_models import ReadModels
 
-DEALS: Final = {False: 30_000, True: 100_000}
+DEALS: Final = {False: 300_000, True: 1_000_000}
 PLAIN_EVENTS: Final = 10_000
 _TRANSACTION: Final = 1_000
 _PLAIN_SQL: Final = """
@@ -43,6 +47,7 @@ def main(*, full: bool = False) -> list[Row]:
         path = home.folder / "deals.csv"
         write_deals(path, deals)
         import_deals(parts, path, deals)
+        loading_s = _loading_s(parts)
         positions, every, plain = [], [], []
         for number in range(3):
             positions.append(_rate(home, parts, f"one_{number}", (POSITIONS,)))
@@ -52,22 +57,32 @@ def main(*, full: bool = False) -> list[Row]:
     other = statistics.median(plain)
     return [
         Row(
-            what=f"{deals:,} deals into deals, lots and positions",
+            what=f"{deals:,} deals into {what}",
             unit="events/s",
-            ours=statistics.median(positions),
+            ours=rate,
             beside=beside,
             other=other,
-            target=60_000,
-        ),
-        Row(
-            what=f"{deals:,} deals into all read models",
-            unit="events/s",
-            ours=statistics.median(every),
-            beside=beside,
-            other=other,
-            target=25_000,
-        ),
-    ]
+            target=target,
+            note=f"{deals / (deals / rate + loading_s):,.0f} with the loading",
+        )
+        for what, rate, target in (
+            ("deals, lots and positions", statistics.median(positions), 60_000),
+            ("all read models", statistics.median(every), 25_000),
+        )
+    ] + [Row(what="loading the compiled loops, once a process", unit="s", ours=loading_s)]
+
+
+def _loading_s(parts: Parts) -> float:
+    """Return how much longer the first scan of this process takes than the second."""
+    heads = parts.log.heads("events")
+    records = parts.log.read("events", heads.index(max(heads)), 1, _TRANSACTION)
+    taken = []
+    for _ in range(2):
+        start = time.perf_counter()
+        recognised = sum(one is not None for one in plain_deals(records))
+        taken.append(time.perf_counter() - start)
+        assert recognised > len(records) // 2
+    return taken[0] - taken[1]
 
 
 def _rate(home: Home, parts: Parts, schema: str, projections: Sequence[Projection]) -> float:

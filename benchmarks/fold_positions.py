@@ -162,6 +162,7 @@ def beancount_rate(fills: Fills) -> float:
     from beancount.parser.options import OPTIONS_DEFAULTS
 
     def transaction(n: int, size: int, cents: int) -> Any:
+        """Return deal `n`: `size` units, negative for a sale, at a price in cents."""
         price = Decimal(cents) / 100
         spec = CostSpec(price, None, "USD", None, None, False)
         if size < 0:

@@ -62,6 +62,8 @@ def check_decimal(number: Decimal, field: str) -> Decimal:
 
     Raises InvalidValue for what is not finite, or has more than 38 digits or 18 decimals.
     """
+    if number.is_finite() and len(text := str(number)) <= MAX_SCALE and "E" not in text:
+        return number  # as most are, and seen at once
     _, digits, exponent = number.as_tuple()
     if not isinstance(exponent, int) or exponent < -MAX_SCALE:
         raise InvalidValue(field, number, _EXPECTED)

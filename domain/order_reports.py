@@ -31,28 +31,10 @@ from domain.events import (
     OrderStopped,
     OrderSuspended,
     OrderTold,
+    Report,
 )
 from domain.order_states import Applied, event_flags, leaves_quantity, settle
 from domain.times import Instant
-
-Report = (
-    OrderPending
-    | OrderAccepted
-    | OrderRejected
-    | OrderCancelRequested
-    | OrderCancelRefused
-    | OrderCanceled
-    | OrderReplaceRequested
-    | OrderReplaceRefused
-    | OrderReplaced
-    | OrderDoneForDay
-    | OrderExpired
-    | OrderSuspended
-    | OrderStopped
-    | OrderCalculated
-    | OrderRestated
-    | OrderAcceptedForBidding
-)
 
 ASSUMED: Final = "assumed"
 """Flag of an event whose asker assumed what it says, because nobody had told it."""

@@ -19,9 +19,9 @@ from domain.commands import (
 )
 from domain.decisions import Accepted, Decision, Known, Lacking, Refused, Stamped, View
 from domain.entities import Alias, Entity, Instrument, Order
-from domain.events import OrderPlaced, OrderReport, OrderType
+from domain.events import OrderPlaced, OrderReport, OrderType, Report
 from domain.order_fills import fill_flags, fill_order, unfill_order
-from domain.order_reports import ASSUMED, Report, apply_report, evolve_order
+from domain.order_reports import ASSUMED, apply_report, evolve_order
 from domain.order_states import (
     OrderRow,
     average_price,

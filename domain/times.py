@@ -92,6 +92,7 @@ def precision_of(text: str) -> TimePrecision:
     return _PRECISIONS[min((digits + 2) // 3, 3)]
 
 
+@lru_cache(maxsize=4096)
 def parse_day(text: str, field: str) -> Day:
     """Return a told date as a Day; raises InvalidValue."""
     match = _DAY.fullmatch(text.strip())

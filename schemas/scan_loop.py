@@ -50,6 +50,8 @@ _ZERO: Final = 48
 _NINE: Final = 57
 _MOST_DIGITS: Final = 18
 _NS: Final = 1_000_000_000
+_U: Final = np.uint64
+"""Makes an index that numba does not look at for being negative: that takes half of a loop."""
 
 
 def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -64,7 +66,7 @@ def _matches(data: Bytes, at: int, end: int, told: Bytes, start: int, size: int)
     if at + size > end:
         return False
     for n in range(size):  # noqa: SIM110 - compiled as it stands
-        if data[at + n] != told[start + n]:
+        if data[_U(at + n)] != told[_U(start + n)]:
             return False
     return True
 
@@ -72,12 +74,12 @@ def _matches(data: Bytes, at: int, end: int, told: Bytes, start: int, size: int)
 @_compile
 def _text_end(data: Bytes, at: int, end: int) -> int:
     """Return where the text that begins at a quote ends, behind its second one; -1 for none."""
-    if at >= end or data[at] != _QUOTE:
+    if at >= end or data[_U(at)] != _QUOTE:
         return -1
     at += 1
     first = at
     while at < end:
-        byte = data[at]
+        byte = data[_U(at)]
         if byte == _QUOTE:
             return at + 1 if at > first else -1
         if byte < 32 or byte == _BACKSLASH or byte > 126:
@@ -88,27 +90,27 @@ def _text_end(data: Bytes, at: int, end: int) -> int:
 
 @_compile
 def _texts_end(data: Bytes, at: int, end: int) -> int:
-    if at >= end or data[at] != 91:
+    if at >= end or data[_U(at)] != 91:
         return -1
     while True:
         at = _text_end(data, at + 1, end)
         if at < 0 or at >= end:
             return -1
-        if data[at] == 93:
+        if data[_U(at)] == 93:
             return at + 1
-        if data[at] != _COMMA:
+        if data[_U(at)] != _COMMA:
             return -1
 
 
 @_compile
 def _members_end(data: Bytes, at: int, end: int) -> int:
-    if at >= end or data[at] != 123:
+    if at >= end or data[_U(at)] != 123:
         return -1
     first = at + 1
     while True:
         name = at + 1
         at = _text_end(data, name, end)
-        if at < 0 or at >= end or data[at] != _COLON:
+        if at < 0 or at >= end or data[_U(at)] != _COLON:
             return -1
         size = at - name
         # A name that stands twice means one thing to one parser and another to the next.
@@ -121,21 +123,21 @@ def _members_end(data: Bytes, at: int, end: int) -> int:
         at = _text_end(data, at + 1, end)
         if at < 0 or at >= end:
             return -1
-        if data[at] == 125:
+        if data[_U(at)] == 125:
             return at + 1
-        if data[at] != _COMMA:
+        if data[_U(at)] != _COMMA:
             return -1
 
 
 @_compile
 def _number(data: Bytes, at: int, end: int, has_point: bool) -> tuple[int, int, int]:
     """Return where a plain number ends (-1 for none), its digits as an integer, its decimals."""
-    negative = at < end and data[at] == _MINUS
+    negative = at < end and data[_U(at)] == _MINUS
     if negative:
         at += 1
     first, value, digits, scale = at, 0, 0, -1
     while at < end:
-        byte = data[at]
+        byte = data[_U(at)]
         if _ZERO <= byte <= _NINE:
             value = value * 10 + (byte - _ZERO)
             digits += 1
@@ -158,7 +160,7 @@ def _number(data: Bytes, at: int, end: int, has_point: bool) -> tuple[int, int, 
 @_compile
 def _two(data: Bytes, at: int) -> int:
     """Return a number of two digits; far below zero where they are none."""
-    tens, ones = int(data[at]) - _ZERO, int(data[at + 1]) - _ZERO
+    tens, ones = int(data[_U(at)]) - _ZERO, int(data[at + 1]) - _ZERO
     return tens * 10 + ones if 0 <= tens <= 9 and 0 <= ones <= 9 else -100_000
 
 
@@ -166,7 +168,7 @@ def _two(data: Bytes, at: int) -> int:
 def _instant_ns(data: Bytes, at: int) -> tuple[bool, int]:
     """Return whether 30 bytes are an Instant of the years 1678 to 2261, and its nanoseconds."""
     for n, mark in ((4, 45), (7, 45), (10, 84), (13, 58), (16, 58), (19, 46), (29, 90)):
-        if data[at + n] != mark:
+        if data[_U(at + n)] != mark:
             return False, 0
     year = _two(data, at) * 100 + _two(data, at + 2)
     month, day = _two(data, at + 5), _two(data, at + 8)
@@ -183,7 +185,7 @@ def _instant_ns(data: Bytes, at: int) -> tuple[bool, int]:
         return False, 0
     fraction = 0
     for n in range(20, 29):
-        digit = int(data[at + n]) - _ZERO
+        digit = int(data[_U(at + n)]) - _ZERO
         if not 0 <= digit <= 9:
             return False, 0
         fraction = fraction * 10 + digit
@@ -251,7 +253,7 @@ def _step(
     """Return where a step that notes nothing ends (-1 for none); whether a first member is next."""
     if what in (OPEN, CLOSE):
         mark = 123 if what == OPEN else 125
-        return (at + 1 if at < end and data[at] == mark else -1), what == OPEN
+        return (at + 1 if at < end and data[_U(at)] == mark else -1), what == OPEN
     if what in (EXACTLY, MAYBE):
         return (at + b if _matches(data, at, end, told, a, b) else -1), first
     skipped = 1 if first else 0

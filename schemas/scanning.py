@@ -57,6 +57,8 @@ class Scanned(Struct, frozen=True, eq=False):
     def texts(self, path: str) -> list[str]:
         """Return a member's texts, '' where it is absent."""
         text = self.text
+        if not self.has(path):
+            return [""] * len(self.recognised)
         starts, ends = self.spans[self.slots[path]].tolist()
         return [text[start:end] for start, end in zip(starts, ends, strict=True)]
 

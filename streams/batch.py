@@ -56,6 +56,11 @@ class Rules(Struct, frozen=True):
     new_id: Callable[[], str]
     code: str
 
+    @property
+    def is_usual(self) -> bool:
+        """Tell whether commands are decided by the domain's own rules."""
+        return self.decide is decider.decide and self.evolve is decider.evolve
+
 
 class Booked(Struct, frozen=True, gc=False):
     """What the plain deals of an instrument have in common.
@@ -71,7 +76,8 @@ class Booked(Struct, frozen=True, gc=False):
 class Batch:
     """The working state of a batch. `tails` and `works` are by partition; `first` by command.
 
-    `made`, where it is given, gets the records as they are made.
+    `made`, where it is given, gets the records as they are made. `before` is the batch before,
+    while it is being committed.
     """
 
     def __init__(
@@ -83,6 +89,7 @@ class Batch:
         works: Mapping[TopicPartition, PartitionWork],
         first: Mapping[bytes, Record],
         made: list[Made] | None = None,
+        before: "Batch | None" = None,
     ) -> None:
         self.answers: list[Answer] = []
         self.known: list[tuple[int, TopicPartition, int]] = []
@@ -96,6 +103,7 @@ class Batch:
         self._first = first
         self._made = made
         self._fresh: dict[bytes, tuple[str, Answer]] = {}
+        self._before = {} if before is None else before._fresh  # noqa: SLF001 - one of its own kind
         self._views: dict[tuple[TopicPartition, str], StreamView] = {}
         self._instruments: dict[str, tuple[Entity | None, int, int]] = {}
         self._read: dict[int, int] = {}
@@ -110,12 +118,16 @@ class Batch:
             for place in sorted(self.written)
         }
 
+    def answers_to(self, ref: bytes) -> bool:
+        """Tell whether a command is one of this batch's that were recorded."""
+        return ref in self._fresh
+
     def rows(self, asked: Sequence[Asked]) -> Iterator[RecordRow]:
         """Decide commands in turn; yield the rows of records as they are made."""
-        decide, first, fresh = self._rules.decide, self._first, self._fresh
-        takes_plain = decide is decider.decide and self._rules.evolve is decider.evolve
+        decide, first, fresh, before = self._rules.decide, self._first, self._fresh, self._before
+        takes_plain = self._rules.is_usual
         for one in asked:
-            if one.ref in fresh or one.ref in first:
+            if one.ref in fresh or one.ref in first or one.ref in before:
                 self._answer_before(one)
                 continue
             view = self._views.get((one.place, one.request.key)) or self._view(one)
@@ -178,9 +190,10 @@ class Batch:
         return view
 
     def _answer_before(self, one: Asked) -> None:
-        """Answer a command whose id was used before, in this batch or long ago."""
-        if one.ref in self._fresh:
-            content_hash, answer = self._fresh[one.ref]
+        """Answer a command whose id was used before, in this batch, the last one or long ago."""
+        fresh = self._fresh.get(one.ref) or self._before.get(one.ref)
+        if fresh is not None:
+            content_hash, answer = fresh
             status = "refused" if answer.status == "refused" else "duplicate"
             answer = replace(answer, status=status, replayed=True)
         else:

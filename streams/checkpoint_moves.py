@@ -1,63 +1,115 @@
-"""Checkpoints and heads as a write moves them: one statement for all partitions that it is of."""
+"""Checkpoints, heads and News as a write moves them: one statement for all of its partitions."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+from msgspec import Struct
+
 from infra.postgres import Connection
 from projections.rows import Changed
+from streams.news import encode, news_of
 
 if TYPE_CHECKING:
     from streams.read_models import Advance
 
-_BEGIN: Final = """
+MADE: Final = "name, version || ' ' || log_id || ' ' || xmin"
+"""Of `projections`: by projection, what changes when its tables are made anew, by whomever."""
+_MOVES: Final = """json_to_recordset(%s::json) AS w (projection text, topic text, partition int,
+    from_offset bigint, next_offset bigint, term bigint, voids bigint)"""
+_BEGIN: Final = f"""
 INSERT INTO projection_checkpoints
-SELECT projection, topic, partition, next_offset, term, voids, NULL
-FROM unnest(%s::text[], %s::text[], %s::int[], %s::bigint[], %s::bigint[], %s::bigint[],
-    %s::bigint[]) AS w (projection, topic, partition, from_offset, next_offset, term, voids)
+SELECT projection, topic, partition, next_offset, term, voids, NULL FROM {_MOVES}
 ON CONFLICT (projection, partition) DO UPDATE SET
     next_offset = excluded.next_offset, term = excluded.term, voids = excluded.voids, halted = NULL
 WHERE projection_checkpoints.next_offset = 0
+""".encode()
+_GO_ON: Final = f"""
+WITH moved AS (
+    UPDATE projection_checkpoints AS c
+    SET next_offset = w.next_offset, term = w.term, voids = c.voids + w.voids, halted = NULL
+    FROM {_MOVES}
+    WHERE c.projection = w.projection AND c.partition = w.partition
+        AND c.next_offset = w.from_offset
+    RETURNING 1
+), heads AS (
+    INSERT INTO projection_heads
+    SELECT w.projection, w.partition, h.stream, h.seq, h.hash
+    FROM {_MOVES} JOIN json_to_recordset(%s::json)
+        AS h (topic text, partition int, stream text, seq bigint, hash text)
+        USING (topic, partition)
+    ON CONFLICT (projection, partition, stream)
+        DO UPDATE SET seq = excluded.seq, hash = excluded.hash
+), told AS MATERIALIZED (
+    SELECT pg_notify(%s, news) FROM json_array_elements_text(%s::json) AS news
+)
+SELECT {MADE}, (SELECT count(*) FROM moved), (SELECT count(*) FROM told) FROM projections
+""".encode()
+"""Moves checkpoints, writes the heads and tells the News, by one statement: each is a round trip.
+
+What it returns, read first, tells whether the tables are still those that were folded from.
 """
-_GO_ON: Final = """
-UPDATE projection_checkpoints AS c
-SET next_offset = w.next_offset, term = w.term, voids = c.voids + w.voids, halted = NULL
-FROM unnest(%s::text[], %s::text[], %s::int[], %s::bigint[], %s::bigint[], %s::bigint[],
-    %s::bigint[]) AS w (projection, topic, partition, from_offset, next_offset, term, voids)
-WHERE c.projection = w.projection AND c.partition = w.partition AND c.next_offset = w.from_offset
-"""
-_HEADS: Final = """
-INSERT INTO projection_heads
-SELECT p.projection, p.partition, h.stream, h.seq, h.hash
-FROM unnest(%s::text[], %s::text[], %s::int[]) AS p (projection, topic, partition)
-JOIN unnest(%s::text[], %s::int[], %s::text[], %s::bigint[], %s::text[])
-    AS h (topic, partition, stream, seq, hash) USING (topic, partition)
-ON CONFLICT (projection, partition, stream) DO UPDATE SET seq = excluded.seq, hash = excluded.hash
-"""
 
 
-def move_checkpoints(connection: Connection, advances: Sequence["Advance"]) -> bool:
-    """Move the checkpoints that stand where advances start; tell whether all of them did."""
-    for sql, some in (
-        (_BEGIN, [one for one in advances if one.from_offset == 0]),
-        (_GO_ON, [one for one in advances if one.from_offset > 0]),
-    ):
-        if some and connection.execute(sql.encode(), _columns(_moves(some))).rowcount < len(some):
-            return False
-    return True
+class _Move(Struct, frozen=True):
+    """A checkpoint that goes on, and from where."""
+
+    projection: str
+    topic: str
+    partition: int
+    from_offset: int
+    next_offset: int
+    term: int
+    voids: int
 
 
-def write_heads(connection: Connection, advances: Sequence["Advance"]) -> None:
-    """Write where the streams stand that advances have gone past, for each of the projections."""
+class _HeadAt(Struct, frozen=True):
+    """Where a stream stands in its partition."""
+
+    topic: str
+    partition: int
+    stream: str
+    seq: int
+    hash: str
+
+
+def move_checkpoints(
+    connection: Connection, schema: str, advances: Sequence["Advance"]
+) -> tuple[dict[str, str], bool]:
+    """Move the checkpoints that stand where advances start, write their heads, tell the News.
+
+    Return what says of which tables (`MADE`), by projection, and whether all have moved; else the
+    transaction is to be given up.
+    """
+    moves = [_move(one) for one in advances]
+    first = [one for one in moves if not one.from_offset]
+    later = [one for one in moves if one.from_offset]
+    begun = connection.execute(_BEGIN, (_told(first),)).rowcount if first else 0
+    news = [encode(one).decode() for one in news_of(advances)]
+    told = (_told(later), _told(moves), _told(_heads(advances)), schema, _told(news))
+    rows = connection.execute(_GO_ON, told).fetchall()
+    moved = rows[0][2] if rows else 0
+    return {row[0]: row[1] for row in rows}, begun + moved == len(moves)
+
+
+def _move(one: "Advance") -> _Move:
+    state = one.state
+    place = (one.projection.name, state.topic, one.partition)
+    return _Move(*place, one.from_offset, state.next_offset, state.term, one.voids)
+
+
+def _heads(advances: Sequence["Advance"]) -> list[_HeadAt]:
+    """Return where the streams stand that advances have gone past: the same for each projection."""
     heads = {
         (one.state.topic, one.partition, stream): head
         for one in advances
         for stream, head in one.heads.items()
     }
-    if not heads:
-        return
-    places = [(one.projection.name, one.state.topic, one.partition) for one in advances]
-    told = [(*place, *head) for place, head in heads.items()]
-    connection.execute(_HEADS.encode(), [*_columns(places), *_columns(told)])
+    return [_HeadAt(*place, *head) for place, head in heads.items()]
+
+
+def _told(rows: Sequence[Any]) -> str:
+    return msgspec.json.encode(rows).decode()
 
 
 def merged(advances: Sequence["Advance"]) -> list[Changed]:
@@ -77,17 +129,3 @@ def _joined(some: list[Changed]) -> Changed:
         joined.deletes += one.deletes
         joined.lines += one.lines
     return joined
-
-
-def _moves(advances: Sequence["Advance"]) -> list[tuple[Any, ...]]:
-    return [
-        (
-            *(one.projection.name, one.state.topic, one.partition, one.from_offset),
-            *(one.state.next_offset, one.state.term, one.voids),
-        )
-        for one in advances
-    ]
-
-
-def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
-    return [list(column) for column in zip(*rows, strict=True)]

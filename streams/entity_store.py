@@ -7,7 +7,7 @@ brought up from the log (streams/catch_up.py).
 
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
@@ -18,8 +18,8 @@ from schemas.envelope import Record
 from streams import binary_copy
 from streams.arrays import bytes_array, smallint_array, text_array
 from streams.log import TOPICS, TopicPartition
-from streams.memory import ABSENT, EntityRef, PartitionWork, StreamHead
-from streams.postgres_log import TOPIC_CODES
+from streams.memory import EntityRef, PartitionWork, StreamHead
+from streams.postgres_log import ADVANCE, TOPIC_CODES, Tail, told_tails
 
 FORMAT: Final = 1
 """Raised when entities change their meaning, or the decider what it makes of an event."""
@@ -29,6 +29,23 @@ _DECODER: Final = msgspec.msgpack.Decoder(AnyEntity)
 _COPY: Final = (
     "COPY decider_entities (topic, partition, key, kind, id, state) FROM STDIN (FORMAT BINARY)"
 )
+_HEADS: Final = (
+    "INSERT INTO decider_streams (topic, partition, key, seq, hash)"
+    " SELECT topic, partition, key, seq, decode(hash, 'hex')"
+    " FROM unnest(%(stream_topics)s::smallint[], %(stream_partitions)s::smallint[],"
+    " %(keys)s::text[], %(seqs)s::bigint[], %(hashes)s::text[])"
+    " AS told (topic, partition, key, seq, hash)"
+    " ON CONFLICT (topic, key) DO UPDATE SET seq = excluded.seq, hash = excluded.hash"
+)
+_CHECKPOINTS: Final = (
+    "INSERT INTO decider_checkpoints (topic, partition, format, next_offset, term)"
+    " SELECT topic, partition, %(format)s, next_offset, term"
+    " FROM unnest(%(checkpoint_topics)s::smallint[], %(checkpoint_partitions)s::smallint[],"
+    " %(checkpoints)s::bigint[], %(terms)s::integer[])"
+    " AS told (topic, partition, next_offset, term)"
+    " ON CONFLICT (topic, partition) DO UPDATE SET format = excluded.format,"
+    " next_offset = excluded.next_offset, term = excluded.term"
+)
 _PLACE: Final = struct.Struct(">hihih")
 """The count of columns, and the first two of them, as `_COPY` takes them."""
 
@@ -37,6 +54,7 @@ class IndexState(Struct, frozen=True):
     """Where a partition of the log ends, how far it is in the index, and its term there."""
 
     next_offset: int
+    last_recorded_ns: int
     indexed_offset: int
     format: int
     term: int
@@ -50,7 +68,7 @@ class IndexState(Struct, frozen=True):
 def index_states(connection: Connection) -> dict[TopicPartition, IndexState]:
     """Return the state of every partition of the log, all as of one moment."""
     rows = connection.execute(
-        "SELECT log.topic, log.partition, log.next_offset,"
+        "SELECT log.topic, log.partition, log.next_offset, log.last_recorded_ns,"
         " coalesce(index.next_offset, 0), coalesce(index.format, %s), coalesce(index.term, 0)"
         " FROM log_partitions log LEFT JOIN decider_checkpoints index USING (topic, partition)",
         (FORMAT,),
@@ -62,21 +80,19 @@ def write_checkpoints(
     connection: Connection, offsets: Mapping[TopicPartition, tuple[int, int]]
 ) -> None:
     """Write down how far partitions are in the index: the next offset, and the term."""
-    connection.execute(
-        "INSERT INTO decider_checkpoints (topic, partition, format, next_offset, term)"
-        " SELECT topic, partition, %s, next_offset, term"
-        " FROM unnest(%s::smallint[], %s::smallint[], %s::bigint[], %s::integer[])"
-        " AS told (topic, partition, next_offset, term)"
-        " ON CONFLICT (topic, partition) DO UPDATE SET format = excluded.format,"
-        " next_offset = excluded.next_offset, term = excluded.term",
-        (
-            FORMAT,
-            [TOPIC_CODES[topic] for topic, _ in offsets],
-            [partition for _, partition in offsets],
-            [next_offset for next_offset, _ in offsets.values()],
-            [term for _, term in offsets.values()],
-        ),
-    )
+    connection.execute(_CHECKPOINTS, _told_checkpoints(offsets))
+
+
+def _told_checkpoints(
+    offsets: Mapping[TopicPartition, tuple[int, int]],
+) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "checkpoint_topics": [TOPIC_CODES[topic] for topic, _ in offsets],
+        "checkpoint_partitions": [partition for _, partition in offsets],
+        "checkpoints": [next_offset for next_offset, _ in offsets.values()],
+        "terms": [term for _, term in offsets.values()],
+    }
 
 
 def forget(connection: Connection, place: TopicPartition) -> None:
@@ -117,12 +133,18 @@ def fetch_entities(
     return found
 
 
-def _write_new_entities(
-    connection: Connection, entities: Iterable[tuple[TopicPartition, EntityRef, Entity]]
-) -> None:
+class Changes(Struct, frozen=True):
+    """What is to be written of an index: entities that are new, packed, and all others; heads."""
+
+    new: list[bytes]
+    other: list[tuple[TopicPartition, EntityRef, Entity]]
+    heads: list[tuple[TopicPartition, str, StreamHead]]
+
+
+def _write_new_entities(connection: Connection, packed: Sequence[bytes]) -> None:
     """Write entities that are known not to be in the index."""
     with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
-        for chunk in binary_copy.stream(_packed(entities)):
+        for chunk in packed:
             copy.write(chunk)
 
 
@@ -160,7 +182,12 @@ def _write_entities(
 
 
 def write_work(connection: Connection, works: Sequence[PartitionWork]) -> None:
-    """Write what was changed in partitions: entities and heads of streams.
+    """Write what was changed in partitions: entities and heads of streams."""
+    write_changes(connection, changes_of(works))
+
+
+def changes_of(works: Sequence[PartitionWork]) -> Changes:
+    """Return what was changed in partitions, ready to be written.
 
     What memory knows to be absent is copied; the rest may be there, and is written over it.
     """
@@ -168,17 +195,43 @@ def write_work(connection: Connection, works: Sequence[PartitionWork]) -> None:
     other: list[tuple[TopicPartition, EntityRef, Entity]] = []
     heads: list[tuple[TopicPartition, str, StreamHead]] = []
     for work in works:
-        committed = work.memory.entities
         for ref, entity in work.changed.items():
-            rows = new if committed.get(ref) is ABSENT else other
+            rows = new if work.is_new(ref) else other
             rows.append((work.place, ref, entity))
         heads.extend((work.place, key, head) for key, head in work.heads.items())
-    if new:
-        _write_new_entities(connection, new)
-    if other:
-        _write_entities(connection, other)
-    if heads:
-        _write_heads(connection, heads)
+    return Changes(list(binary_copy.stream(_packed(new))) if new else [], other, heads)
+
+
+def write_changes(connection: Connection, changes: Changes) -> None:
+    """Write what was changed in an index."""
+    _write_changed_entities(connection, changes)
+    if changes.heads:
+        connection.execute(_HEADS, _told_heads(changes.heads))
+
+
+def write_batch(
+    connection: Connection,
+    changes: Changes,
+    tails: Mapping[TopicPartition, Tail],
+    terms: Mapping[TopicPartition, int],
+) -> None:
+    """Write what a batch changed, where the log ends now, and that the index holds it all.
+
+    Heads, tails and checkpoints are one statement: each one more is a wait.
+    """
+    _write_changed_entities(connection, changes)
+    offsets = {place: (tail.next_offset, terms[place]) for place, tail in tails.items()}
+    connection.execute(
+        f"WITH heads AS ({_HEADS}), tails AS ({ADVANCE}) {_CHECKPOINTS}".encode(),
+        _told_heads(changes.heads) | told_tails(tails) | _told_checkpoints(offsets),
+    )
+
+
+def _write_changed_entities(connection: Connection, changes: Changes) -> None:
+    if changes.new:
+        _write_new_entities(connection, changes.new)
+    if changes.other:
+        _write_entities(connection, changes.other)
 
 
 # --- heads of streams --------------------------------------------------------------------------
@@ -212,24 +265,14 @@ def partition_heads(connection: Connection, place: TopicPartition) -> dict[str, 
     return {key: StreamHead(seq, digest) for key, seq, digest in rows}
 
 
-def _write_heads(
-    connection: Connection, heads: Sequence[tuple[TopicPartition, str, StreamHead]]
-) -> None:
-    """Write the heads of streams."""
-    connection.execute(
-        "INSERT INTO decider_streams (topic, partition, key, seq, hash)"
-        " SELECT topic, partition, key, seq, decode(hash, 'hex')"
-        " FROM unnest(%s::smallint[], %s::smallint[], %s::text[], %s::bigint[], %s::text[])"
-        " AS told (topic, partition, key, seq, hash)"
-        " ON CONFLICT (topic, key) DO UPDATE SET seq = excluded.seq, hash = excluded.hash",
-        (
-            [TOPIC_CODES[place[0]] for place, _, _ in heads],
-            [place[1] for place, _, _ in heads],
-            text_array(key for _, key, _ in heads),
-            [head.seq for _, _, head in heads],
-            text_array(head.hash for _, _, head in heads),
-        ),
-    )
+def _told_heads(heads: Sequence[tuple[TopicPartition, str, StreamHead]]) -> dict[str, Any]:
+    return {
+        "stream_topics": [TOPIC_CODES[place[0]] for place, _, _ in heads],
+        "stream_partitions": [place[1] for place, _, _ in heads],
+        "keys": text_array(key for _, key, _ in heads),
+        "seqs": [head.seq for _, _, head in heads],
+        "hashes": text_array(head.hash for _, _, head in heads),
+    }
 
 
 # --- commands and records ----------------------------------------------------------------------

@@ -74,8 +74,13 @@ class Folds:
             for number, one in asking:
                 wanted = self._guarded(one, _wanted)
                 if wanted:
-                    wishes += [(one, each) for each in wanted]
                     still.append((number, one))
+                    if one.work.from_offset == 0:
+                        # Nothing is stored of a partition that is at its beginning.
+                        for each in wanted:
+                            one.fold.give(each, ())
+                    else:
+                        wishes += [(one, each) for each in wanted]
                 elif wanted is None:
                     failed.add(number)
             for one, each, rows in _fetched(self._fetch, wishes):

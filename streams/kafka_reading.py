@@ -42,7 +42,9 @@ class Placed(Protocol):
     """Something that stands at an offset."""
 
     @property
-    def offset(self) -> int: ...
+    def offset(self) -> int:
+        """The offset in its partition."""
+        ...
 
 
 Made = TypeVar("Made", bound=Placed)
@@ -157,6 +159,7 @@ class Reading:
         """Return the offset of the first record at a time or later; -1 where there is none."""
 
         async def ask() -> dict[TopicPartition, int]:
+            """Ask each leader once for all its partitions."""
             by_leader: dict[int, dict[str, list[tuple[int, int]]]] = {}
             for at in partitions:
                 asked = by_leader.setdefault(self._leader(at), {})

@@ -70,11 +70,9 @@ class Writing:
         place = f"{at.topic}/{at.partition}"
         # In the order of the calls, though the answers are not waited for.
         async with self._turns.setdefault(at, asyncio.Lock()):
-            with reporting_outage(f"preparing to append to {place}"):
-                async with asyncio.timeout(self._timeout_s):
-                    producer = await self._started()
-                    if at not in self._last_ns:
-                        self._last_ns[at] = await self._tail_ns(at)
+            producer = self._producer
+            if producer is None or at not in self._last_ns:
+                producer = await self._prepared(at, place)
             batch, last_ns = _pack(producer, place, drafts, self._last_ns[at], source)
             try:
                 async with asyncio.timeout(self._timeout_s):
@@ -89,6 +87,14 @@ class Writing:
         if metadata.offset < 0:
             raise AppendUnknown(PART, f"{place} took a batch twice over", "read it to know")
         return int(metadata.offset)
+
+    async def _prepared(self, at: TopicPartition, place: str) -> AIOKafkaProducer:
+        with reporting_outage(f"preparing to append to {place}"):
+            async with asyncio.timeout(self._timeout_s):
+                producer = await self._started()
+                if at not in self._last_ns:
+                    self._last_ns[at] = await self._tail_ns(at)
+                return producer
 
     async def _failed(
         self, producer: AIOKafkaProducer, at: TopicPartition, error: Exception

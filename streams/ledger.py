@@ -4,6 +4,9 @@ On Postgres the fence is the row lock of a partition. A batch locks the partitio
 fixed order, looks whether another process has written since, fetches what deciding needs, decides
 each command in turn, sends the records while it decides, writes the index and commits. Whatever
 fails before the commit leaves nothing behind; memory takes over only what was committed.
+
+In bulk a batch is decided before it has its locks, while the one before it is being committed
+(streams/foreseen.py). Where things are not as foreseen, it is decided again under the locks.
 """
 
 import contextlib
@@ -11,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from importlib import metadata
 from typing import Final
@@ -22,16 +26,19 @@ from domain.commands import Request, topic_of
 from domain.decisions import EntityKey
 from domain.entities import Entity
 from infra import postgres
+from infra.errors import ServerUnavailable
 from infra.postgres import Connection
 from schemas.canonical import command_hash
+from schemas.envelope import Record
 from schemas.partitioning import partition_of
-from streams import catch_up, entity_store
-from streams.answers import Answer, answer_again
+from streams import catch_up, entity_store, foreseen
+from streams.answers import Answer
 from streams.batch import Asked, Batch, Decide, Evolve, Rules
 from streams.entity_store import IndexState
+from streams.foreseen import Foreseen, Trust
 from streams.log import TopicPartition, command_ref
 from streams.memory import NO_RECORD, EntityRef, PartitionMemory, PartitionWork, StreamHead
-from streams.postgres_log import PostgresLog, Tail, advance, copy_records, lock
+from streams.postgres_log import PostgresLog, Tail, copy_records, lock, packed_records
 
 KeysOf = Callable[[Request], Iterable[EntityKey]]
 
@@ -42,6 +49,8 @@ FIRST_BATCH: Final = 256
 SMALLEST_BATCH: Final = 128
 """On a busy machine, what each batch costs beside its commands takes most of its time."""
 LARGEST_BATCH: Final = 4096
+BULK: Final = 256
+"""As many commands at once are decided on what is foreseen."""
 MEMORY_SIZE: Final = 4096
 """Entities, and streams, that are kept in memory by partition (up to twice as many)."""
 
@@ -81,8 +90,11 @@ class Ledger:
         self._keys_of = keys_of
         self._memory_size = memory_size
         self._memories: dict[TopicPartition, PartitionMemory] = {}
-        self._batch_size = FIRST_BATCH
+        self._batch_size, self._bulk_size = _BatchSize(), _BatchSize()
+        self._trust = Trust()
+        self._rehearses = False
         self._turn = threading.Lock()
+        self._opening = threading.Lock()
         self._writer: Connection | None = None
         self._reader: Connection | None = None
 
@@ -97,12 +109,14 @@ class Ledger:
         What is answered is remembered whole until then: for one who asks "what if".
         """
         memory_size, self._memory_size = self._memory_size, sys.maxsize
+        self._rehearses = True
         try:
             with self._connection_to_write().transaction(force_rollback=True):
                 self._memories.clear()
                 yield
         finally:
             self._memory_size = memory_size
+            self._rehearses = False
             self._memories.clear()
 
     def submit(self, requests: Sequence[Request]) -> list[Answer]:
@@ -115,25 +129,23 @@ class Ledger:
         """
         answers: list[Answer] = []
         with self._turn:
+            foresees = not self._rehearses
             while len(answers) < len(requests):
-                first, left = len(answers), len(requests) - len(answers)
-                chunk = requests[first : first + self._share(left)]
-                started_ns = time.monotonic_ns()
-                answers += self._submit_batch([self._ask(request) for request in chunk])
-                self._adapt(len(chunk), time.monotonic_ns() - started_ns)
+                left = requests[len(answers) :]
+                if foresees and len(left) >= BULK:
+                    try:
+                        more, foresees = self._submit_foreseen(left)
+                    except ServerUnavailable:
+                        # Of two connections, the other one would tell the next one who asks.
+                        self.close()
+                        raise
+                    answers += more
+                else:
+                    chunk = left[: self._batch_size.share(len(left))]
+                    started_ns = time.monotonic_ns()
+                    answers += self._submit_batch([self._ask(request) for request in chunk])
+                    self._batch_size.adapt(len(chunk), time.monotonic_ns() - started_ns)
         return answers
-
-    def _share(self, left: int) -> int:
-        """Return how many of the commands that are left go into the next batch: no small rest."""
-        batches = -(-left // self._batch_size)
-        return -(-left // batches)
-
-    def _adapt(self, done: int, elapsed_ns: int) -> None:
-        """Take more commands, or fewer, into the batches to come, by how long one took."""
-        if elapsed_ns > BATCH_NS:
-            self._batch_size = max(self._batch_size * 3 // 4, SMALLEST_BATCH)
-        elif 2 * done > self._batch_size and elapsed_ns * self._batch_size < done * _QUICK_NS:
-            self._batch_size = min(self._batch_size * 5 // 4, LARGEST_BATCH)
 
     def _ask(self, request: Request) -> Asked:
         topic = topic_of(request.command)
@@ -148,9 +160,12 @@ class Ledger:
                 behind = self._try_batch(writer, asked)
                 if isinstance(behind, Batch):
                     return behind.answers
-                for place in behind:
-                    self._memories.pop(place, None)
-                    catch_up.catch_up(self.log, writer, place, self._rules.evolve)
+                self._bring_up(writer, behind)
+
+    def _bring_up(self, writer: Connection, behind: Iterable[TopicPartition]) -> None:
+        for place in behind:
+            self._memories.pop(place, None)
+            catch_up.catch_up(self.log, writer, place, self._rules.evolve)
 
     def _try_batch(self, writer: Connection, asked: list[Asked]) -> Batch | list[TopicPartition]:
         """Decide a batch and commit it, or return the partitions whose index is behind the log."""
@@ -164,7 +179,10 @@ class Ledger:
             works = {place: self._work(place, states[place]) for place in needed}
             terms = {place: states[place].term for place in tails}
             batch = self._decide(writer, asked, tails, terms, works)
-            self._write_index(writer, batch, terms, works)
+            if batch.written:
+                written = [works[place] for place in sorted(batch.written)]
+                changes = entity_store.changes_of(written)
+                entity_store.write_batch(writer, changes, batch.tails(), terms)
         for place in batch.written:
             works[place].publish(batch.next_offset[place])
         return batch
@@ -190,7 +208,7 @@ class Ledger:
             copy_records(writer, batch.rows(asked))
         else:
             list(batch.rows(asked))
-        self._tell_known(writer, batch)
+        foreseen.tell_known(writer, batch)
         return batch
 
     def _work(self, place: TopicPartition, state: IndexState) -> PartitionWork:
@@ -202,65 +220,160 @@ class Ledger:
         return PartitionWork(place, memory, self)
 
     def _fetch_heads(
-        self, writer: Connection, asked: list[Asked], works: dict[TopicPartition, PartitionWork]
+        self, connection: Connection, asked: list[Asked], works: dict[TopicPartition, PartitionWork]
     ) -> None:
         streams = [
             (place, key)
             for place, key in {(one.place, one.request.key) for one in asked}
-            if key not in works[place].memory.heads
+            if not works[place].knows_head(key)
         ]
-        found = entity_store.fetch_heads(writer, streams)
+        found = entity_store.fetch_heads(connection, streams)
         for place, key in streams:
             works[place].memory.heads.put(key, found.get((place, key), NO_RECORD))
 
     def _fetch_entities(
-        self, writer: Connection, asked: list[Asked], works: dict[TopicPartition, PartitionWork]
-    ) -> None:
+        self, connection: Connection, asked: list[Asked], works: dict[TopicPartition, PartitionWork]
+    ) -> set[str]:
+        """Fetch what deciding looks at and memory does not know; return which kinds were found."""
         wanted: dict[tuple[TopicPartition, EntityRef], None] = {}
         instruments: set[str] = set()
         for one in asked:
             place, key = one.place, one.request.key
-            known = works[place].memory.entities
+            work = works[place]
             for kind, entity_id in self._keys_of(one.request):
                 if kind == "instrument" and place[0] != "reference":
                     instruments.add(entity_id)
-                elif (key, kind, entity_id) not in known:
-                    wanted[place, (key, kind, entity_id)] = None
+                    continue
+                ref = (key, kind, entity_id)
+                if not work.knows(ref) and ref not in work.assumed:
+                    wanted[place, ref] = None
         for name in instruments:
             home: TopicPartition = "reference", partition_of(name, self.log.partitions)
-            if (name, "instrument", "") not in works[home].memory.entities:
+            if not works[home].knows((name, "instrument", "")):
                 wanted[home, (name, "instrument", "")] = None
-        entities = entity_store.fetch_entities(writer, list(wanted))
+        entities = entity_store.fetch_entities(connection, list(wanted))
+        found: set[str] = set()
         for (place, ref), entity in zip(wanted, entities, strict=True):
             works[place].remember(ref, entity)
+            if entity is not None:
+                found.add(ref[1])
+        return found
 
-    def _tell_known(self, writer: Connection, batch: Batch) -> None:
-        """Complete the answers about facts that were there already with their records."""
-        if not batch.known:
-            return
-        places = {(place, offset) for _, place, offset in batch.known}
-        records = entity_store.fetch_records(writer, list(places))
-        for index, place, offset in batch.known:
-            answer = batch.answers[index]
-            record = records[place, offset]
-            batch.answers[index] = answer_again(answer.command_id, place[0], record)
+    # --- in bulk: decided on what is foreseen ---------------------------------------------------
 
-    def _write_index(
-        self,
-        writer: Connection,
-        batch: Batch,
-        terms: dict[TopicPartition, int],
-        works: dict[TopicPartition, PartitionWork],
-    ) -> None:
-        if not batch.written:
-            return
+    def _submit_foreseen(self, requests: Sequence[Request]) -> tuple[list[Answer], bool]:
+        """Return the answers of the first batches, and whether all were as foreseen.
+
+        Those after one that was not are not written.
+        """
+        answers: list[Answer] = []
+        flight: tuple[Foreseen, Future[bool]] | None = None
+        taken = 0
+        with ThreadPoolExecutor(1, "commit") as committing, postgres.reporting_outage("the log"):
+            while taken < len(requests):
+                size = self._bulk_size.share(len(requests) - taken)
+                asked = [self._ask(request) for request in requests[taken : taken + size]]
+                try:
+                    batch = self._foresee(asked, flight and flight[0])
+                except Exception:
+                    # It may only be that what it was decided on did not come about.
+                    if flight is None or flight[1].result():
+                        raise
+                    return answers, False
+                if (flight is not None and not self._has_landed(flight, answers)) or batch is None:
+                    return answers, False
+                flight = batch, committing.submit(self._commit, batch)
+                taken += size
+            landed = flight is None or self._has_landed(flight, answers)
+        return answers, landed
+
+    def _foresee(self, asked: list[Asked], before: Foreseen | None) -> Foreseen | None:
+        """Decide a batch on what is committed and in flight; None where that cannot be told."""
+        reader = self._connection_to_read()
+        locked = {one.place for one in asked}
+        states = self._states(reader, locked, before)
+        if states is None:
+            return None
+        works: dict[TopicPartition, PartitionWork] = {}
+        ends: dict[TopicPartition, Tail] = {}
+        for place, state in states.items():
+            end = None if before is None else before.end_of(place)
+            if before is not None and end is not None:
+                memory = before.works[place].memory
+                works[place] = PartitionWork(place, memory, self, before.works[place])
+            else:
+                works[place] = self._work(place, state)
+            ends[place] = end or Tail(state.next_offset, state.last_recorded_ns)
+        terms = {place: states[place].term for place in locked}
+        trusts = self._trust.holds and self._rules.is_usual
+        first = self._look_up(reader, asked, before, works, trusts=trusts)
+        previous = None if before is None else before.batch
+        batch = Batch(self._rules, self.log.partitions, ends, terms, works, first, before=previous)
+        records = list(packed_records(batch.rows(asked)))
+        if trusts and not foreseen.proves_assumed(batch, works):
+            self._trust.disappointed()
+            return None
         written = [works[place] for place in sorted(batch.written)]
-        entity_store.write_work(writer, written)
-        advance(writer, batch.tails())
-        entity_store.write_checkpoints(
-            writer,
-            {work.place: (batch.next_offset[work.place], terms[work.place]) for work in written},
-        )
+        read = {place: end.next_offset for place, end in ends.items()}
+        changes = entity_store.changes_of(written)
+        return Foreseen(batch, works, read, terms, records, changes)
+
+    def _states(
+        self, reader: Connection, locked: set[TopicPartition], before: Foreseen | None
+    ) -> dict[TopicPartition, IndexState] | None:
+        """Return the states of what is locked or read; None where they are behind for now."""
+        while True:
+            told = entity_store.index_states(reader).items()
+            states = {at: state for at, state in told if at in locked or at[0] == "reference"}
+            behind = [place for place, state in states.items() if not state.is_current]
+            if not behind:
+                return states
+            if before is not None:
+                return None
+            self._bring_up(self._connection_to_write(), behind)
+
+    def _look_up(
+        self,
+        reader: Connection,
+        asked: list[Asked],
+        before: Foreseen | None,
+        works: dict[TopicPartition, PartitionWork],
+        *,
+        trusts: bool,
+    ) -> dict[bytes, Record]:
+        """Fetch what deciding needs; return the records that answered commands before."""
+        if trusts:
+            first: dict[bytes, Record] = {}
+            fresh = foreseen.assume_absent(asked, works)
+        else:
+            refs = [one.ref for one in asked]
+            if before is not None:
+                refs = [ref for ref in refs if not before.batch.answers_to(ref)]
+            first = entity_store.fetch_commands(reader, refs)
+            fresh = [one for one in asked if one.ref not in first] if first else asked
+        self._fetch_heads(reader, fresh, works)
+        found = self._fetch_entities(reader, fresh, works)
+        if not trusts:
+            self._trust.looked_up(was_known=bool(first or "deal" in found))
+        return first
+
+    def _commit(self, batch: Foreseen) -> bool:
+        with postgres.reporting_outage("the log"):
+            started_ns = time.monotonic_ns()
+            landed = foreseen.commit(self._connection_to_write(), batch)
+            self._bulk_size.adapt(len(batch.batch.answers), time.monotonic_ns() - started_ns)
+        return landed
+
+    def _has_landed(self, flight: tuple[Foreseen, Future[bool]], answers: list[Answer]) -> bool:
+        """Wait for a batch, and take over into memory and answers what was committed."""
+        batch, landed = flight
+        if not landed.result():
+            self._trust.disappointed()
+            return False
+        for place in batch.batch.written:
+            batch.works[place].publish(batch.batch.next_offset[place])
+        answers += batch.batch.answers
+        return True
 
     # --- what memory does not know, as it was committed ----------------------------------------
 
@@ -280,9 +393,29 @@ class Ledger:
 
     def _connection_to_read(self) -> Connection:
         # While records are being sent on the writer's connection, it can be asked nothing.
-        if self._reader is None or self._reader.closed:
-            self._reader = self.log.connect()
-        return self._reader
+        with self._opening:
+            if self._reader is None or self._reader.closed:
+                self._reader = self.log.connect()
+            return self._reader
+
+
+class _BatchSize:
+    """How many commands go into a batch, so that it holds its locks as long as it may."""
+
+    def __init__(self) -> None:
+        self._size = FIRST_BATCH
+
+    def share(self, left: int) -> int:
+        """Return how many of the commands that are left go into the next batch: no small rest."""
+        batches = -(-left // self._size)
+        return -(-left // batches)
+
+    def adapt(self, done: int, elapsed_ns: int) -> None:
+        """Take more commands, or fewer, into the batches to come, by how long one took."""
+        if elapsed_ns > BATCH_NS:
+            self._size = max(self._size * 3 // 4, SMALLEST_BATCH)
+        elif 2 * done > self._size and elapsed_ns * self._size < done * _QUICK_NS:
+            self._size = min(self._size * 5 // 4, LARGEST_BATCH)
 
 
 def _new_id() -> str:

@@ -28,6 +28,8 @@ MEMBER: Final = 8
 MEMBERS_END: Final = 9
 
 _MOST_DIGITS: Final = 20
+_U: Final = np.uint64
+"""Makes an index that numba does not look at for being negative: that takes half of a loop."""
 
 
 def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -40,7 +42,7 @@ def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
 @_compile
 def _put(out: Bytes, at: int, source: Bytes, start: int, end: int) -> int:
     for n in range(start, end):
-        out[at] = source[n]
+        out[_U(at)] = source[_U(n)]
         at += 1
     return at
 
@@ -48,17 +50,17 @@ def _put(out: Bytes, at: int, source: Bytes, start: int, end: int) -> int:
 @_compile
 def _put_number(out: Bytes, at: int, number: int, digits: Bytes) -> int:
     if number < 0:
-        out[at] = 45
+        out[_U(at)] = 45
         at += 1
         number = -number
     count = 0
     while number or not count:
-        digits[count] = 48 + number % 10
+        digits[_U(count)] = 48 + number % 10
         number //= 10
         count += 1
     while count:
         count -= 1
-        out[at] = digits[count]
+        out[_U(at)] = digits[_U(count)]
         at += 1
     return at
 
@@ -69,7 +71,7 @@ def _are_equal(data: Bytes, one: Int32s, other: Int32s, row: int) -> bool:
     if other[1, row] - other[0, row] != size:
         return False
     for n in range(size):  # noqa: SIM110 - compiled as it stands
-        if data[one[0, row] + n] != data[other[0, row] + n]:
+        if data[_U(one[0, row] + n)] != data[_U(other[0, row] + n)]:
             return False
     return True
 
@@ -91,13 +93,13 @@ def _text_of(spans: Int32s, slot: int, row: int, what: int) -> tuple[int, int]:
 def _mark(out: Bytes, at: int, what: int, is_inside: bool) -> int:
     """Write what an object begins with, what parts its members, or its end; null for none."""
     if what == MEMBER:
-        out[at] = 44 if is_inside else 123
+        out[_U(at)] = 44 if is_inside else 123
         return at + 1
     if is_inside:
-        out[at] = 125
+        out[_U(at)] = 125
         return at + 1
-    out[at] = 92
-    out[at + 1] = 78
+    out[_U(at)] = 92
+    out[_U(at + 1)] = 78
     return at + 2
 
 

@@ -95,25 +95,57 @@ class Index(Protocol):
 
 
 class PartitionWork:
-    """A partition while a batch is decided: its memory, and over it what the batch has changed."""
+    """A partition while a batch is decided: its memory, and over it what the batch has changed.
 
-    def __init__(self, place: TopicPartition, memory: PartitionMemory, index: Index) -> None:
+    `before` is the work of the batch before, while that is being committed. `assumed` are entities
+    that nobody looked for: they are taken to be absent, and must all be in `changed` in the end,
+    so that the index finds out when they are not.
+    """
+
+    def __init__(
+        self,
+        place: TopicPartition,
+        memory: PartitionMemory,
+        index: Index,
+        before: "PartitionWork | None" = None,
+    ) -> None:
         self.place = place
         self.memory = memory
         self.changed: dict[EntityRef, Entity] = {}
         self.heads: dict[str, StreamHead] = {}
+        self.assumed: set[EntityRef] = set()
         self._index = index
+        self._changed_before = {} if before is None else before.changed
+        self._heads_before = {} if before is None else before.heads
+
+    def knows(self, ref: EntityRef) -> bool:
+        """Tell whether it is known what an entity is, or that there is none."""
+        return ref in self._changed_before or ref in self.memory.entities
+
+    def knows_head(self, key: str) -> bool:
+        """Tell whether the head of a stream is known."""
+        return key in self._heads_before or key in self.memory.heads
+
+    def is_new(self, ref: EntityRef) -> bool:
+        """Tell whether an entity is not in the index yet when this batch is written."""
+        if ref in self.assumed:
+            return True
+        return ref not in self._changed_before and self.memory.entities.get(ref) is ABSENT
 
     def entity(self, ref: EntityRef) -> Entity | None:
         """Return an entity as the batch has left it."""
-        known = self.changed.get(ref) or self.memory.entities.get(ref)
+        known = (
+            self.changed.get(ref) or self._changed_before.get(ref) or self.memory.entities.get(ref)
+        )
         if known is None:
+            if ref in self.assumed:
+                return None
             known = self.remember(ref, self._index.fetch_entity(self.place, ref))
         return None if known is ABSENT else known
 
     def head(self, key: str) -> StreamHead:
         """Return the head of a stream as the batch has left it."""
-        head = self.heads.get(key) or self.memory.heads.get(key)
+        head = self.heads.get(key) or self._heads_before.get(key) or self.memory.heads.get(key)
         if head is None:
             head = self._index.fetch_head(self.place, key)
             self.memory.heads.put(key, head)

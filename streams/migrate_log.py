@@ -93,6 +93,7 @@ class _Target:
         self._writing: Writing
 
     async def open(self, partitions: int) -> None:
+        """Make the topics that are missing; raises LogError where records were deleted."""
         options = self._place.client_options()
         self._reading = Reading(options, self._timeout_s)
         self._writing = Writing(options, self._timeout_s, self._tail_ns)

@@ -16,7 +16,7 @@ import psycopg
 from msgspec import Struct
 from psycopg.conninfo import conninfo_to_dict
 
-from infra.postgres import Connection, checked_schema
+from infra.postgres import checked_schema
 from schemas.validity import Head, PartitionState
 
 _log = logging.getLogger(__name__)
@@ -53,11 +53,19 @@ class Advanced(Protocol):
     """A step of a projection that was written: `streams.read_models.Advance`."""
 
     @property
-    def partition(self) -> int: ...
+    def partition(self) -> int:
+        """The partition that it read."""
+        ...
+
     @property
-    def state(self) -> PartitionState: ...
+    def state(self) -> PartitionState:
+        """What is known of the partition after it."""
+        ...
+
     @property
-    def heads(self) -> Mapping[str, Head]: ...
+    def heads(self) -> Mapping[str, Head]:
+        """The streams that it has moved, and how far."""
+        ...
 
 
 class NewsSource(Protocol):
@@ -97,14 +105,8 @@ def decode(payload: bytes | str) -> News:
         return ANYTHING
 
 
-def announce(connection: Connection, schema: str, advances: Sequence[Advanced]) -> None:
-    """Tell in the transaction that writes them what advances: it is heard when that commits."""
-    told = [encode(news).decode() for news in news_of(advances)]
-    connection.execute("SELECT pg_notify(%s, told) FROM unnest(%s::text[]) told", (schema, told))
-
-
 class PostgresNews:
-    """Hears on a connection of its own, by LISTEN, what `announce` told in a schema.
+    """Hears on a connection of its own, by LISTEN, what was told in a schema.
 
     The connection must be to the server itself: a pooler that shares sessions loses LISTEN.
     """

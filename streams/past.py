@@ -104,11 +104,15 @@ class Past:
 
     def accounts_with_movements(self, accounts: Sequence[str] | None) -> list[str]:
         """Return the accounts, of those given or of all, in which units moved without a deal."""
-        condition = sql.SQL("") if accounts is None else sql.SQL(" WHERE account = ANY(%s)")
-        rows = self._models.connection.execute(
-            sql.SQL("SELECT DISTINCT account FROM movements{}").format(condition),
-            () if accounts is None else (list(accounts),),
-        ).fetchall()
+        execute = self._models.connection.execute
+        if accounts is None:
+            rows = execute("SELECT DISTINCT account FROM movements").fetchall()
+        else:
+            rows = execute(
+                "SELECT account FROM unnest(%s::text[]) AS asked (account)"
+                " WHERE EXISTS (SELECT FROM movements AS m WHERE m.account = asked.account)",
+                (list(accounts),),
+            ).fetchall()
         return [account for (account,) in rows]
 
     def end_of(self, topic: Topic, stream: str, known_at: KnownAt | None) -> int:

@@ -9,14 +9,15 @@ from decimal import Decimal
 from functools import cache
 from hashlib import sha256
 from itertools import repeat
-from typing import Any, Final
+from operator import mul
+from typing import Final
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from domain.deals import NO_EFFECT
 from domain.decisions import Stamped
-from domain.times import Instant
 from projections.cash.tables import CASH_LEGS
 from projections.plain import PlainDeal
 from projections.positions.facts import PositionKey
@@ -26,6 +27,7 @@ from schemas.envelope import Record
 from schemas.scanning import Scanned, Scanner
 from streams.lines import Listed, Members, Number, Offset, Piece, Template, Text
 
+Bools = NDArray[np.bool_]
 Plain = tuple[PlainDeal, int, str, str]
 """A plain deal, and of its envelope what is still to be judged: term, prev_hash, its hash."""
 
@@ -139,6 +141,7 @@ class _Records:
         self._records = records
 
     def stamped(self, number: int) -> Stamped:
+        """Return one of them decoded, as a fold takes it; `number` counts from 0."""
         record = self._records[number]
         envelope = codec.envelope(record.value)
         return Stamped(
@@ -164,112 +167,82 @@ def _terms(multiplier: str, price_unit: str) -> tuple[Decimal, Decimal]:
     return Decimal(multiplier or 1), Decimal(price_unit or 1)
 
 
-def _is_plain(scanned: Scanned) -> Any:
-    """Return for each record whether its deal is one; flags and key are still to be looked at."""
-    is_fx = np.fromiter((kind == "fx" for kind in scanned.texts("data.terms.kind")), np.bool_)
+class _Positions(dict[tuple[str, str, str], PositionKey]):
+    """Keys of positions, each made once."""
+
+    def __missing__(self, key: tuple[str, str, str]) -> PositionKey:
+        made = self[key] = PositionKey(*key)
+        return made
+
+
+def _are_plain(records: Sequence[Record], scanned: Scanned, accounts: Sequence[str]) -> Bools:
+    """Return for each record whether its deal is plain, has an effect, and is its key's."""
+    is_fx = [kind == "fx" for kind in scanned.texts("data.terms.kind")]
+    has_effect = list(map(_has_effect, scanned.texts("flags")))
+    is_of_key = [record.key == account for record, account in zip(records, accounts, strict=True)]
     has_quantity = scanned.numbers[scanned.slots["data.quantity"]] != 0
     has_date = scanned.spans[scanned.slots["data.trade_date"], 0] != 0
-    return scanned.recognised & has_quantity & has_date & ~is_fx
+    found: Bools = scanned.recognised & has_quantity & has_date & has_effect & is_of_key
+    return found & ~np.array(is_fx, np.bool_)
 
 
-def _fixed(scanned: Scanned, path: str, scale: int, signs: Sequence[int]) -> list[int]:
-    """Return a member's decimals as whole numbers at a scale, with these signs."""
-    counts, decimals = scanned.counts(path), scanned.decimals(path)
+def _fixed(scanned: Scanned, path: str, scale: int) -> list[int]:
+    """Return a member's decimals as whole numbers at a scale."""
     powers = _POWERS[: scale + 1][::-1]
+    factors = map(powers.__getitem__, scanned.decimals(path))
+    return list(map(mul, scanned.counts(path), factors))
+
+
+def _signed(scanned: Scanned, numbers: list[int]) -> list[int]:
+    """Return numbers as a deal moves its position: minus those of sales."""
+    is_buy = scanned.data[scanned.spans[scanned.slots["data.side"], 0]] == _BUY
     return [
-        sign * count * powers[places]
-        for sign, count, places in zip(signs, counts, decimals, strict=True)
+        number if buys else -number for buys, number in zip(is_buy.tolist(), numbers, strict=True)
     ]
 
 
+def _fees(scanned: Scanned, currencies: list[str]) -> list[int]:
+    """Return the fees that are in the currency of cost."""
+    told = zip(_fixed(scanned, _FEE[1], 36), scanned.texts(_FEE[2]), currencies, strict=True)
+    return [fee36 if currency == own else 0 for fee36, currency, own in told]
+
+
+def _given(scanned: Scanned, path: str) -> list[bool]:
+    given: list[bool] = (scanned.spans[scanned.slots[path], 0] > 0).tolist()
+    return given
+
+
 def _deals(records: Sequence[Record], scanned: Scanned) -> Iterator[Plain | None]:
-    """Yield the deals. A long zip: a dictionary or an object a record doubles what it costs."""
-    source = _Records(records)
-    positions: dict[tuple[str, str, str], PositionKey] = {}
-    wanted = _is_plain(scanned)
-    offsets = np.fromiter((record.offset for record in records), np.int64, len(records))
-    is_buy = scanned.data[scanned.spans[scanned.slots["data.side"], 0]] == _BUY
-    signs: list[int] = np.where(is_buy, 1, -1).tolist()
-    fees = _fixed(scanned, _FEE[1], 36, [1] * len(records))
-    columns = zip(
-        wanted.tolist(),
-        records,
-        scanned.texts("account"),
-        scanned.counts("seq"),
-        scanned.counts("term"),
-        scanned.texts("event_time"),
-        scanned.texts("flags"),
-        scanned.texts("prev_hash"),
-        scanned.counts("data.sequence"),
+    """Yield the deals; made by columns, as a loop over the records takes twice as long."""
+    accounts, currencies = scanned.texts("account"), scanned.texts("data.currency")
+    wanted = _are_plain(records, scanned, accounts)
+    offsets = [record.offset for record in records]
+    seqs = scanned.counts("seq")
+    keys = zip(accounts, scanned.texts("data.instrument"), currencies, strict=True)
+    terms = ("data.terms.multiplier", "data.terms.price_unit")
+    lines = [
+        _template(name).lines(scanned, np.array(offsets, np.int64), wanted)
+        for name in (DEALS.name, CASH_LEGS.name)
+    ]
+    deals = map(
+        PlainDeal,
+        accounts,
+        seqs,
+        offsets,
+        zip(scanned.texts("event_time"), scanned.counts("data.sequence"), seqs, strict=True),
+        map(_Positions().__getitem__, keys),
         scanned.texts("data.deal_id"),
-        scanned.texts("data.instrument"),
-        scanned.texts("data.currency"),
-        scanned.spans[scanned.slots["data.order_id"], 0].tolist(),
-        _fixed(scanned, "data.quantity", 18, signs),
-        _fixed(scanned, "data.cost", 36, signs),
-        fees,
-        scanned.texts(_FEE[2]),
-        scanned.counts("data.capitalise_fees"),
-        scanned.texts("data.terms.multiplier"),
-        scanned.texts("data.terms.price_unit"),
-        *(scanned.texts(path) for path in _LEG),
-        _template(DEALS.name).lines(scanned, offsets, wanted),
-        _template(CASH_LEGS.name).lines(scanned, offsets, wanted),
-        strict=True,
+        _given(scanned, "data.order_id"),
+        _signed(scanned, _fixed(scanned, "data.quantity", 18)),
+        _signed(scanned, _fixed(scanned, "data.cost", 36)),
+        _fees(scanned, currencies),
+        map(bool, scanned.counts("data.capitalise_fees")),
+        map(_terms, *map(scanned.texts, terms)),
+        *map(scanned.texts, _LEG),
+        *lines,
+        repeat(_Records(records)),
+        range(len(records)),
     )
-    for number, (
-        is_plain,
-        record,
-        account,
-        seq,
-        term,
-        event_time,
-        flags,
-        prev_hash,
-        sequence,
-        deal_id,
-        instrument,
-        currency,
-        ordered,
-        quantity,
-        cost36,
-        fee36,
-        fee_currency,
-        capitalises,
-        multiplier,
-        price_unit,
-        leg_currency,
-        amount,
-        settlement_date,
-        line,
-        leg_line,
-    ) in enumerate(columns):
-        if not (is_plain and _has_effect(flags) and record.key == account):
-            yield None
-            continue
-        key = (account, instrument, currency)
-        position = positions.get(key)
-        if position is None:
-            position = positions[key] = PositionKey(*key)
-        deal = PlainDeal(
-            account,
-            seq,
-            record.offset,
-            (Instant(event_time), sequence, seq),
-            position,
-            deal_id,
-            ordered > 0,
-            quantity,
-            cost36,
-            fee36 if fee_currency == currency else 0,
-            capitalises > 0,
-            _terms(multiplier, price_unit),
-            leg_currency,
-            amount,
-            settlement_date,
-            line,
-            leg_line,
-            source,
-            number,
-        )
-        yield deal, term, prev_hash, sha256(record.value).hexdigest()
+    digests = [sha256(record.value).hexdigest() for record in records]
+    told = zip(deals, scanned.counts("term"), scanned.texts("prev_hash"), digests, strict=True)
+    return (one if is_plain else None for is_plain, one in zip(wanted.tolist(), told, strict=True))

@@ -8,7 +8,7 @@ import hashlib
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Self
 
 import msgspec
@@ -44,6 +44,15 @@ _COPY: Final = (
     'COPY log_records (topic, partition, "offset", recorded_ns, hash, command_ref, key, value)'
     " FROM STDIN (FORMAT BINARY)"
 )
+ADVANCE: Final = (
+    "UPDATE log_partitions kept"
+    " SET next_offset = told.next_offset, last_recorded_ns = told.last_recorded_ns"
+    " FROM unnest(%(topics)s::smallint[], %(partitions)s::smallint[],"
+    " %(next_offsets)s::bigint[], %(recorded)s::bigint[])"
+    " AS told (topic, partition, next_offset, last_recorded_ns)"
+    " WHERE kept.topic = told.topic AND kept.partition = told.partition"
+)
+"""Writes down where partitions end now; its parameters are `told_tails`."""
 _PLACE: Final = struct.Struct(">hihihiqiq")
 """The count of columns, and the first four of them, as `_COPY` takes them."""
 _DIGESTS: Final = struct.Struct(">hihihiqiqi32si16si")
@@ -319,8 +328,18 @@ def append_locked(
 
 def copy_records(connection: Connection, rows: Iterable[RecordRow]) -> None:
     """Send rows of records, in the order of the columns of `_COPY`, as they are made."""
+    copy_packed(connection, packed_records(rows))
+
+
+def packed_records(rows: Iterable[RecordRow]) -> Iterator[bytes]:
+    """Yield rows of records as they are sent, many at a time."""
+    return binary_copy.stream(map(_packed, rows))
+
+
+def copy_packed(connection: Connection, chunks: Iterable[bytes]) -> None:
+    """Send rows of records that are packed."""
     with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
-        for chunk in binary_copy.stream(map(_packed, rows)):
+        for chunk in chunks:
             copy.write(chunk)
 
 
@@ -343,21 +362,19 @@ def _packed(row: RecordRow) -> bytes:
     )
 
 
-def advance(connection: Connection, tails: dict[TopicPartition, Tail]) -> None:
+def advance(connection: Connection, tails: Mapping[TopicPartition, Tail]) -> None:
     """Write down where partitions end now."""
-    connection.execute(
-        "UPDATE log_partitions kept"
-        " SET next_offset = told.next_offset, last_recorded_ns = told.last_recorded_ns"
-        " FROM unnest(%s::smallint[], %s::smallint[], %s::bigint[], %s::bigint[])"
-        " AS told (topic, partition, next_offset, last_recorded_ns)"
-        " WHERE kept.topic = told.topic AND kept.partition = told.partition",
-        (
-            [TOPIC_CODES[topic] for topic, _ in tails],
-            [partition for _, partition in tails],
-            [tail.next_offset for tail in tails.values()],
-            [tail.last_recorded_ns for tail in tails.values()],
-        ),
-    )
+    connection.execute(ADVANCE, told_tails(tails))
+
+
+def told_tails(tails: Mapping[TopicPartition, Tail]) -> dict[str, Any]:
+    """Return the parameters of ADVANCE."""
+    return {
+        "topics": [TOPIC_CODES[topic] for topic, _ in tails],
+        "partitions": [partition for _, partition in tails],
+        "next_offsets": [tail.next_offset for tail in tails.values()],
+        "recorded": [tail.last_recorded_ns for tail in tails.values()],
+    }
 
 
 def _find(connection: Connection) -> tuple[str, int] | None:

@@ -21,7 +21,9 @@ from schemas.envelope import Record
 from schemas.validity import Head, PartitionState
 from streams.delivered import Delivered
 from streams.folding import Folds, Work
+from streams.lags import Lag, lags_of
 from streams.log import TOPICS, Log, LogHalted, TopicPartition, all_heads
+from streams.read_ahead import ReadAhead, reading_ahead, short_turns
 from streams.read_models import (
     Advance,
     Checkpoint,
@@ -37,17 +39,6 @@ BATCH: Final = 5000
 _BULK_BATCHES: Final = 2
 SCANS_FROM: Final = 20_000
 """So far behind, plain deals are recognised instead of decoded: to load what does it pays then."""
-
-
-class Lag(Struct, frozen=True):
-    """Where a projection stands in a partition; `lag` counts the records that it has not read."""
-
-    name: str
-    topic: str
-    partition: int
-    checkpoint: int
-    lag: int
-    halted: str | None
 
 
 class _Step(Struct, frozen=True):
@@ -81,6 +72,7 @@ class Projector:
         scans_from: int = SCANS_FROM,
     ) -> None:
         self._source = log
+        self._reading: Log | ReadAhead = log
         self._models = WriteBehind(models)
         self._batch = batch
         self._watch = watch
@@ -91,6 +83,8 @@ class Projector:
         self._places: dict[TopicPartition, dict[str, int]] = {}
         self._halts: dict[TopicPartition, str] = {}
         self._scans = False
+        self._up_to_date: Any = None
+        """Checkpoints and heads as they stood when nothing was behind: most who ask find them."""
 
     def catch_up(self) -> int:
         """Project to the head of every partition as it is now; return how many records were read.
@@ -106,7 +100,7 @@ class Projector:
             is_far = sum(behind.values()) > self._batch and self._watch is None
             self._scans = sum(behind.values()) >= self._scans_from
             try:
-                with self._models.overlapping() if is_far else contextlib.nullcontext():
+                with self._overlapping() if is_far else contextlib.nullcontext():
                     for read in self._steps(behind):
                         done += read
             except BaseException as error:
@@ -119,6 +113,17 @@ class Projector:
                 for read in self._steps(self._behind()):
                     done += read
         return done
+
+    @contextlib.contextmanager
+    def _overlapping(self) -> Iterator[None]:
+        """For a block, let the database read what comes next and write what was folded last."""
+        with short_turns(), reading_ahead(self._source) as reading:
+            self._reading = reading
+            try:
+                with self._models.overlapping():
+                    yield
+            finally:
+                self._reading = self._source
 
     def _steps(self, behind: Iterable[TopicPartition]) -> Iterator[int]:
         """Project partitions to their heads, yielding how many records each step has read."""
@@ -163,20 +168,24 @@ class Projector:
                 self.forget(*place)
             raise
 
-    def read_on(self, topic: Topic, partition: int, steps: int) -> int:
+    def read_on(
+        self, topic: Topic, partition: int, steps: int, head: int, *, scans: bool = True
+    ) -> int:
         """Project up to so many batches of a partition; return how many records were read.
 
-        Each is folded while the one before is written; all are written at the end. Raises what
-        `step` raises.
+        No more are begun once it has come up to `head`. Each is folded while the one before is
+        written; all are written at the end. With `scans` plain deals are recognised, which is for
+        who is far behind. Raises what `step` raises.
         """
-        done, self._scans = 0, True
+        done, self._scans = 0, scans
         try:
-            with self._models.overlapping():
+            with self._overlapping():
                 for _ in range(steps):
                     read = self.step(topic, partition)
-                    if not read:
-                        break
                     done += read
+                    places = self.places(topic, partition).values()
+                    if not read or all(place >= head for place in places):
+                        break
         except RefusedBehind:
             # Whose rows they were is found a step at a time, from where all was written.
             self.forget(topic, partition)
@@ -211,38 +220,24 @@ class Projector:
         """
         if heads is None:
             heads = {topic: self._source.heads(topic) for topic in TOPICS}
-        checkpoints = self._models.checkpoints()
-        lags = []
-        for topic, ends in heads.items():
-            for partition, head in enumerate(ends):
-                for projection in self._of_topic(topic):
-                    found = checkpoints.get((projection.name, partition))
-                    next_offset = found.next_offset if found else 0
-                    lags.append(
-                        Lag(
-                            projection.name,
-                            topic,
-                            partition,
-                            next_offset - 1,
-                            head - next_offset,
-                            found.halted if found else None,
-                        )
-                    )
-        return lags
+        return lags_of(self._models.projections, self._models.checkpoints(), heads)
 
     def _of_topic(self, topic: Topic) -> list[Projection]:
         return [one for one in self._models.projections if one.topic == topic]
 
     def _behind(self) -> dict[TopicPartition, int]:
         """Return the partitions that are behind, and by how many records."""
-        checkpoints = self._models.checkpoints()
+        stand = checkpoints, all_heads_now = self._models.checkpoints(), all_heads(self._source)
+        if stand == self._up_to_date:
+            return {}
         behind: dict[TopicPartition, int] = {}
-        for topic, heads in all_heads(self._source).items():
+        for topic, heads in all_heads_now.items():
             for partition, head in enumerate(heads):
                 places = self._stored_places(checkpoints, topic, partition)
                 self._places[topic, partition] = places
                 if any(place < head for place in places.values()):
                     behind[topic, partition] = head - min(places.values())
+        self._up_to_date = None if behind else stand
         return behind
 
     def _stored_places(
@@ -270,7 +265,7 @@ class Projector:
         group = [one for one in self._of_topic(topic) if places.get(one.name) == offset]
         ahead = [place - offset for place in places.values() if place > offset]
         state = self._state(topic, partition, offset, group[0])
-        source: Any = Delivered(self._source, delivered) if delivered else self._source
+        source: Any = Delivered(self._source, delivered) if delivered else self._reading
         # A long batch writes what its events change over and over only once.
         limit = min([self._batch * (_BULK_BATCHES if self._scans else 1), *ahead])
         batch = read_folded(source, topic, partition, state, limit, scans=self._scans)

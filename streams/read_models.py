@@ -4,11 +4,10 @@ Rows, checkpoint, term and the heads of the streams are written in one transacti
 checkpoint's expected value. Postgres is the authority on what has been processed.
 """
 
-from collections.abc import Iterator, Sequence
-from functools import cache, lru_cache
-from typing import Any, Final, get_type_hints
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Final
 
-import msgspec
 import psycopg
 from msgspec import Struct
 from psycopg import sql
@@ -19,10 +18,9 @@ from infra.postgres import Connection
 from projections.rows import Changed, Projection, Table, Wanted
 from schemas.validity import Head, PartitionState
 from streams import sql_contract
-from streams.checkpoint_moves import merged, move_checkpoints, write_heads
+from streams.checkpoint_moves import MADE, merged, move_checkpoints
 from streams.log import LogError
-from streams.news import announce
-from streams.row_text import copy_text
+from streams.row_writing import arrays, is_few, listed, write_few, write_rows
 
 _OWNER: Final = "read_models"
 _SQL: Final = """
@@ -52,9 +50,6 @@ CREATE TABLE projection_heads (
 """
 _MIGRATIONS: Final = (Migration(1, "read_models", _SQL),)
 _SCAN_ROWS: Final = 5000
-_COPIED_ROWS: Final = 1000
-_FEW_ROWS: Final = 500
-_FEW_INSERTS: Final = 100
 _LOCK: Final = "daybook/projecting/"
 
 
@@ -151,14 +146,11 @@ class ReadModels:
 
     def _rows_made(self) -> dict[str, str]:
         """Return by projection what changes when its tables are made anew, by whomever."""
-        rows = self.connection.execute(
-            "SELECT name, version || ' ' || log_id || ' ' || xmin FROM projections"
-        ).fetchall()
+        rows = self.connection.execute(f"SELECT {MADE} FROM projections".encode()).fetchall()
         return dict(rows)
 
-    def _check_made(self, advances: Sequence[Advance]) -> None:
+    def _check_made(self, advances: Sequence[Advance], now: Mapping[str, str]) -> None:
         """Raise CheckpointMoved for a fold of rows that stand no longer: the tables are others."""
-        now = self._rows_made()
         others: dict[str, None] = {}
         for advance in advances:
             name, version = advance.projection.name, advance.projection.version
@@ -213,7 +205,7 @@ class ReadModels:
     def scan(self, table: Table, where: sql.Composable, values: Sequence[Any]) -> Iterator[Any]:
         """Yield the rows of a table that a condition picks, by key, as the table's structs."""
         query = sql.SQL("SELECT {} FROM {} AS t{} ORDER BY {}").format(
-            _listed(table.columns, "t"), sql.Identifier(table.name), where, _listed(table.key, "t")
+            listed(table.columns, "t"), sql.Identifier(table.name), where, listed(table.key, "t")
         )
         with (
             self.connection.transaction(),
@@ -226,20 +218,7 @@ class ReadModels:
 
     def fetch(self, wanted: Wanted) -> list[tuple[Any, ...]]:
         """Return the rows that a fold wants, as tuples of the table's columns."""
-        table = wanted.table
-        arrays = _arrays(table, wanted.columns)
-        names = [sql.Identifier(name) for name in wanted.columns]
-        query = sql.SQL(
-            "SELECT {columns} FROM {table} AS t JOIN unnest({arrays}) AS w ({names})"
-            " ON {matches}{only}"
-        ).format(
-            columns=_listed(table.columns, "t"),
-            table=sql.Identifier(table.name),
-            arrays=arrays,
-            names=sql.SQL(", ").join(names),
-            matches=sql.SQL(" AND ").join(sql.SQL("t.{0} = w.{0}").format(name) for name in names),
-            only=sql.SQL(f" WHERE {wanted.only}" if wanted.only else ""),
-        )
+        query = _wanted_rows(wanted.table, wanted.columns, wanted.only)
         columns = [list(column) for column in zip(*wanted.values, strict=True)]
         return self.connection.execute(query, columns).fetchall()
 
@@ -253,24 +232,29 @@ class ReadModels:
         """
         try:
             with postgres.reporting_outage("the read models' store"), self.connection.transaction():
-                self._check_made(advances)
                 self._move_checkpoints(advances)
                 changes = merged(advances)
-                self._write_few([changed for changed in changes if _is_few(changed)])
+                self._write_few([changed for changed in changes if is_few(changed)])
                 for changed in changes:
-                    if not _is_few(changed):
+                    if not is_few(changed):
                         self._write_rows(changed)
-                announce(self.connection, self.schema, advances)
         except (psycopg.DataError, psycopg.IntegrityError) as error:
             raise RowsRefused(str(error).strip()) from error
 
     def _move_checkpoints(self, advances: Sequence[Advance]) -> None:
-        if not move_checkpoints(self.connection, advances):
+        made, has_moved = move_checkpoints(self.connection, self.schema, advances)
+        self._check_made(advances, made)
+        if not has_moved:
             starts = [
                 f"{one.projection.name} {one.partition}:{one.from_offset}" for one in advances
             ]
             raise CheckpointMoved(f"no longer all at {', '.join(starts)}")
-        write_heads(self.connection, advances)
+
+    def _write_few(self, few: Sequence[Changed]) -> None:
+        write_few(self.connection, few)
+
+    def _write_rows(self, changed: Changed) -> None:
+        write_rows(self.connection, changed)
 
     def halt(self, projection: str, topic: str, partition: int, reason: str) -> None:
         """Write down why a projection stands still in a partition."""
@@ -280,127 +264,19 @@ class ReadModels:
             (projection, topic, partition, reason),
         )
 
-    def _write_few(self, few: Sequence[Changed]) -> None:
-        """Write few rows of several tables by one statement: each by itself costs more."""
-        statements: list[bytes] = []
-        told: list[str] = []
-        for changed in few:
-            made = ((_insert_few, changed.inserts), (_upsert_few, changed.upserts))
-            for statement, rows in made:
-                if rows:
-                    statements.append(statement(changed.table))
-                    told.append(msgspec.json.encode(rows).decode())
-        if statements:
-            self.connection.execute(_at_once(tuple(statements)), told)
-
-    def _write_rows(self, changed: Changed) -> None:
-        table = changed.table
-        if changed.deletes:
-            self._delete(table, changed.deletes)
-        if changed.inserts or changed.lines:
-            self._copy(table, table.name, changed.inserts, changed.lines)
-        if changed.upserts:
-            self._upsert(table, changed.upserts)
-
-    def _delete(self, table: Table, keys: list[tuple[Any, ...]]) -> None:
-        names = [sql.Identifier(name) for name in table.key]
-        query = sql.SQL("DELETE FROM {} AS t USING unnest({}) AS w ({}) WHERE {}").format(
-            sql.Identifier(table.name),
-            _arrays(table, table.key),
-            sql.SQL(", ").join(names),
-            sql.SQL(" AND ").join(sql.SQL("t.{0} = w.{0}").format(name) for name in names),
-        )
-        self.connection.execute(query, [list(column) for column in zip(*keys, strict=True)])
-
-    def _copy(self, table: Table, into: str, rows: list[Any], lines: Sequence[str] = ()) -> None:
-        statement = sql.SQL("COPY {} ({}) FROM STDIN").format(
-            sql.Identifier(into), _listed(table.columns)
-        )
-        with self.connection.cursor() as cursor, cursor.copy(statement) as copy:
-            for start in range(0, len(rows), _COPIED_ROWS):
-                copy.write(copy_text(table, rows[start : start + _COPIED_ROWS]))
-            # In the order of the key, or nearly: an index takes neighbours in half the time.
-            lines = sorted(lines)
-            for start in range(0, len(lines), _COPIED_ROWS):
-                copy.write("".join(lines[start : start + _COPIED_ROWS]).encode())
-
-    def _upsert(self, table: Table, rows: list[Any]) -> None:
-        if len(rows) <= _FEW_ROWS:
-            # A table to copy a few rows into, and its truncation, cost more than all else of them.
-            told = msgspec.json.encode(rows).decode()
-            self.connection.execute(_upsert_few(table), (told,))
-            return
-        staging = f"staging_{table.name}"
-        self.connection.execute(
-            sql.SQL("CREATE TEMP TABLE IF NOT EXISTS {} (LIKE {}) ON COMMIT DELETE ROWS").format(
-                sql.Identifier(staging), sql.Identifier(table.name)
-            )
-        )
-        self._copy(table, staging, rows)
-        self.connection.execute(_upsert_from(table, sql.Identifier("pg_temp", staging)))
-        self.connection.execute(sql.SQL("TRUNCATE {}").format(sql.Identifier("pg_temp", staging)))
-
-
-def _upsert_from(table: Table, source: sql.Composable) -> sql.Composed:
-    others = [name for name in table.columns if name not in table.key]
-    return sql.SQL(
-        "INSERT INTO {table} ({columns}) SELECT {columns} FROM {source}"
-        " ON CONFLICT ({key}) DO UPDATE SET {sets}"
-    ).format(
-        table=sql.Identifier(table.name),
-        source=source,
-        columns=_listed(table.columns),
-        key=_listed(table.key),
-        sets=sql.SQL(", ").join(
-            sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name)) for name in others
-        ),
-    )
-
-
-def _is_few(changed: Changed) -> bool:
-    if changed.deletes or changed.lines:
-        return False
-    return len(changed.inserts) <= _FEW_INSERTS and len(changed.upserts) <= _FEW_ROWS
-
 
 @lru_cache(maxsize=256)
-def _at_once(statements: tuple[bytes, ...]) -> bytes:
-    """Return one statement that does all of these, in no order."""
-    parts = [b"w%d AS (%b)" % (number, one) for number, one in enumerate(statements)]
-    return b"WITH %b SELECT" % b", ".join(parts)
-
-
-@cache
-def _insert_few(table: Table) -> bytes:
-    """Return the statement that inserts a table's rows, one JSON array of objects.
-
-    For few rows COPY costs more: it is not prepared, and takes two answers.
-    """
+def _wanted_rows(table: Table, columns: tuple[str, ...], only: str) -> bytes:
+    """Return the query of a table's rows whose columns have one of the values in arrays."""
+    names = [sql.Identifier(name) for name in columns]
     query = sql.SQL(
-        "INSERT INTO {table} ({columns})"
-        " SELECT {columns} FROM json_populate_recordset(NULL::{table}, %s::json)"
+        "SELECT {columns} FROM {table} AS t JOIN unnest({arrays}) AS w ({names}) ON {matches}{only}"
+    ).format(
+        columns=listed(table.columns, "t"),
+        table=sql.Identifier(table.name),
+        arrays=arrays(table, columns),
+        names=sql.SQL(", ").join(names),
+        matches=sql.SQL(" AND ").join(sql.SQL("t.{0} = w.{0}").format(name) for name in names),
+        only=sql.SQL(f" WHERE {only}" if only else ""),
     )
-    name = sql.Identifier(table.name)
-    return query.format(table=name, columns=_listed(table.columns)).as_bytes()
-
-
-@cache
-def _upsert_few(table: Table) -> bytes:
-    """Return the statement that takes a table's rows as one JSON array of objects."""
-    rows = sql.SQL("json_populate_recordset(NULL::{}, %s::json)").format(sql.Identifier(table.name))
-    return _upsert_from(table, rows).as_bytes()
-
-
-@cache
-def _arrays(table: Table, columns: tuple[str, ...]) -> sql.Composed:
-    """Return placeholders for arrays of the values of some columns, each with its type."""
-    types = get_type_hints(table.row)
-    return sql.SQL(", ").join(
-        sql.SQL("%s::bigint[]" if types[name] is int else "%s::text[]") for name in columns
-    )
-
-
-def _listed(names: Sequence[str], alias: str | None = None) -> sql.Composed:
-    if alias is None:
-        return sql.SQL(", ").join(map(sql.Identifier, names))
-    return sql.SQL(", ").join(sql.Identifier(alias, name) for name in names)
+    return query.as_bytes()

@@ -7,6 +7,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests import servers
+from tests.crashes import pytest_testnodedown, pytest_xdist_make_scheduler
+
+__all__ = ["pytest_testnodedown", "pytest_xdist_make_scheduler"]
 
 # How fast the machine is today is no property of the code.
 settings.register_profile("daybook", deadline=None, suppress_health_check=[HealthCheck.too_slow])

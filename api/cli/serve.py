@@ -6,13 +6,15 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any, Final
 
 import jwt
 import uuid_utils
 import uvicorn
+import uvloop
 from msgspec import Struct
 
 from api.http.app import create_app
@@ -53,8 +55,9 @@ def run_serve(home: Path | None, serving: Serving) -> int:
     start_logging()
     # Threads that make rows must not hold up the loop for 5 ms, which is Python's default.
     sys.setswitchinterval(0.001)
-    listener = _listening(serving)
-    return asyncio.run(_serve(settings, serving, listener))
+    listener = listening(serving)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(settings, serving, listener))
 
 
 def _check_protected(settings: Settings, serving: Serving) -> None:
@@ -68,7 +71,8 @@ def _check_protected(settings: Settings, serving: Serving) -> None:
         )
 
 
-def _listening(serving: Serving) -> socket.socket:
+def listening(serving: Serving) -> socket.socket:
+    """Return the socket that is listened on; raises ServerUnavailable for an address in use."""
     family = socket.AF_INET6 if ":" in serving.host else socket.AF_INET
     # asyncio turns Nagle's waiting off for sockets that say they are TCP, and for no others: an
     # answer's body then waits 40 ms for the client to acknowledge its headers.
@@ -96,7 +100,7 @@ async def _serve(settings: Settings, serving: Serving, listener: socket.socket) 
     )
     async with running_services(settings, options) as services:
         app = create_app(services)
-        server = _Server(_config(app))
+        server = _Server(_config(app), services.writer.hurry)
         sys.stderr.write(_told(settings, serving, port, needs_tokens=services.gate.needs_tokens))
         sys.stdout.write(f"http://{_named(serving.host)}:{port}\n")
         sys.stdout.flush()
@@ -124,6 +128,15 @@ def _config(app: Any) -> uvicorn.Config:
 
 class _Server(uvicorn.Server):
     """Ends at SIGTERM and SIGINT, with the requests under way done, and then exits with 0."""
+
+    def __init__(self, config: uvicorn.Config, on_exit: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_exit = on_exit
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to end: what waits for others is not to hold it up."""
+        super().handle_exit(sig, frame)
+        self._on_exit()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

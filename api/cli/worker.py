@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
 import threading
 from pathlib import Path
 from typing import Final
@@ -27,6 +28,8 @@ from streams.working.worker import Worker
 _PATIENCE_S: Final = 1.0
 """After this long an ending is cut short: where it stands is in Postgres, not in the process."""
 _LOG_TIMEOUT_S: Final = 10.0
+_TURN_S: Final = 0.0005
+"""For how long one thread keeps the others waiting: a record passes through three of them."""
 
 
 def run_worker(home: Path | None, metrics_port: int | None) -> int:
@@ -45,6 +48,7 @@ def run_worker(home: Path | None, metrics_port: int | None) -> int:
         stack.callback(log.close)
         models = _models(settings, log, stack)
         search_cycles_seldom()
+        sys.setswitchinterval(_TURN_S)
         # Also of the thread in which Faust reads: it makes a loop of its own.
         asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
         asyncio.run(_until_told(Worker(log, models, WorkerMetrics(registry))))

@@ -6,12 +6,13 @@ out is missed. What a write decided is in the log itself, under its actor; here 
 asked.
 """
 
+import asyncio
 import fcntl
 import hashlib
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +21,8 @@ from msgspec import Struct
 
 FOLDER: Final = "audit"
 _NO_LINE: Final = "0" * 64
+_NOTHING: Final = (-1, _NO_LINE)
+"""Where the last line of this process ends in its file, and its digest: of none."""
 _TAIL_BYTES: Final = 1 << 16
 _encode = msgspec.json.Encoder().encode
 
@@ -33,18 +36,57 @@ class AuditTrail:
         self._lock: int | None = None
         self._day = ""
         self._file = -1
+        self._written = _NOTHING
+        self._gathered: list[tuple[dict[str, Any], asyncio.Future[None]]] = []
 
     def record(self, **told: Any) -> None:
         """Append a record; returns once the operating system has it."""
+        self._append([told])
+
+    async def recorded(self, **told: Any) -> None:
+        """Append a record, with all that come in the same turn of the event loop.
+
+        Returns once the operating system has it.
+        """
+        loop = asyncio.get_running_loop()
+        if not self._gathered:
+            loop.call_soon(self._append_gathered)
+        done: asyncio.Future[None] = loop.create_future()
+        self._gathered.append((told, done))
+        await done
+
+    def _append_gathered(self) -> None:
+        gathered, self._gathered = self._gathered, []
+        waiting = [done for _, done in gathered if not done.done()]
+        try:
+            self._append([told for told, _ in gathered])
+        except OSError as error:
+            for done in waiting:
+                done.set_exception(error)
+        else:
+            for done in waiting:
+                done.set_result(None)
+
+    def _append(self, records: Sequence[Mapping[str, Any]]) -> None:
         with self._turn:
             lock = self._locked()
             try:
                 now_ns = time.time_ns()
                 time_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now_ns // 10**9))
+                at = f"{time_text}.{now_ns % 10**9:09d}Z"
                 file = self._opened(time_text[:10])
-                previous = _last_digest(file) or self._digest_before(self._day)
-                told = {"time": f"{time_text}.{now_ns % 10**9:09d}Z", **told, "previous": previous}
-                os.write(file, _encode(told) + b"\n")
+                size = os.fstat(file).st_size
+                end, previous = self._written
+                if size != end:  # another process has written since, or this one not at all
+                    previous = _last_digest(file) or self._digest_before(self._day)
+                lines = bytearray()
+                for told in records:
+                    line = _encode({"time": at, **told, "previous": previous})
+                    previous = hashlib.sha256(line).hexdigest()
+                    lines += line + b"\n"
+                self._written = _NOTHING
+                if os.write(file, lines) == len(lines):
+                    self._written = size + len(lines), previous
             finally:
                 fcntl.flock(lock, fcntl.LOCK_UN)
 
@@ -71,7 +113,7 @@ class AuditTrail:
             day = max([day, *(path.stem for path in days(self.folder)[-1:])])
             flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
             self._file = os.open(self.folder / f"{day}.jsonl", flags, 0o600)
-            self._day = day
+            self._day, self._written = day, _NOTHING
         return self._file
 
     def _digest_before(self, day: str) -> str:

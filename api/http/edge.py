@@ -5,11 +5,11 @@ import contextlib
 import logging
 import re
 import time
+from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import uuid_utils
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.http.metrics import Metrics, SlowLog
@@ -29,6 +29,7 @@ LONGEST_PATH: Final = 4_096
 LONGEST_QUERY: Final = 16_384
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+_PORT: Final = re.compile(r":\d{1,5}$")
 _UNTRUSTED_SITES: Final = ("cross-site", "same-site")
 _CONTENT: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
@@ -61,50 +62,59 @@ class Edge:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request or socket."""
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        # The first of each name: taken once, since Starlette's look through all for each name.
+        told = {name: value.decode("latin-1") for name, value in reversed(scope["headers"])}
+        refusal = self._refusal(scope, told)
         if scope["type"] == "http":
-            await _Exchange(scope, self._metrics, self._slow_s, self._slow, send).run(
-                self._app, receive, self._refusal(scope)
-            )
-        elif scope["type"] == "websocket" and (problem := self._refusal(scope)) is not None:
-            await _refuse_socket(problem, scope, receive, send)
+            exchange = _Exchange(scope, told, self._metrics, self._slow_s, self._slow, send)
+            await exchange.run(self._app, receive, refusal)
+        elif refusal is not None:
+            await _refuse_socket(refusal, scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
-    def _refusal(self, scope: Scope) -> Problem | None:
+    def _refusal(self, scope: Scope, told: Mapping[bytes, str]) -> Problem | None:
         """Return why a request is not even looked at.
 
         A page of another site that a browser shows must not reach a server on this machine, under
         its own name (DNS rebinding) or under ours.
         """
-        headers = Headers(scope=scope)
-        hosts = headers.getlist("host")
-        if len(hosts) != 1 or not self._is_ours(hosts[0]):
+        host = told.get(b"host")
+        how_many = sum(name == b"host" for name, _ in scope["headers"])
+        if host is None or how_many != 1 or not self._is_ours(host):
             return Problem(MISDIRECTED, "Host: expected a name of this server")
-        origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != hosts[0].lower():
+        origin = told.get(b"origin")
+        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
             return Problem(FOREIGN_ORIGIN, "Origin: expected none, or this server's own")
-        if headers.get("sec-fetch-site") in _UNTRUSTED_SITES and not _is_navigation(headers):
+        if told.get(b"sec-fetch-site") in _UNTRUSTED_SITES and not _is_navigation(told):
             return Problem(FOREIGN_ORIGIN, "Sec-Fetch-Site: expected same-origin")
         if len(scope["path"]) > LONGEST_PATH or len(scope["query_string"]) > LONGEST_QUERY:
             return Problem(INVALID_REQUEST, "the address is too long")
         return None
 
     def _is_ours(self, host: str) -> bool:
-        name = re.sub(r":\d{1,5}$", "", host).lower().rstrip(".")
+        name = _PORT.sub("", host).lower().rstrip(".")
         return name in self._hosts or "*" in self._hosts
 
 
-def _is_navigation(headers: Headers) -> bool:
-    return (
-        headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
-    )
+def _is_navigation(told: Mapping[bytes, str]) -> bool:
+    return told.get(b"sec-fetch-mode") == "navigate" and told.get(b"sec-fetch-dest") == "document"
 
 
 class _Exchange:
     """One request and its answer."""
 
     def __init__(
-        self, scope: Scope, metrics: Metrics, slow_s: float, slow: SlowLog, send: Send
+        self,
+        scope: Scope,
+        told: Mapping[bytes, str],
+        metrics: Metrics,
+        slow_s: float,
+        slow: SlowLog,
+        send: Send,
     ) -> None:
         self._scope = scope
         self._metrics = metrics
@@ -113,10 +123,9 @@ class _Exchange:
         self._send = send
         self._status = 0
         self._started = time.perf_counter()
-        headers = Headers(scope=scope)
-        told = headers.get("x-request-id", "")
-        self._id = told if _REQUEST_ID.fullmatch(told) else str(uuid_utils.uuid7())
-        trace = _TRACEPARENT.fullmatch(headers.get("traceparent", ""))
+        told_id = told.get(b"x-request-id", "")
+        self._id = told_id if _REQUEST_ID.fullmatch(told_id) else str(uuid_utils.uuid7())
+        trace = _TRACEPARENT.fullmatch(told.get(b"traceparent", ""))
         state: dict[str, Any] = scope.setdefault("state", {})
         state["request_id"] = self._id
         state["accounts"] = []
@@ -129,7 +138,8 @@ class _Exchange:
                 await refusal.response()(self._scope, receive, self._sent)
                 return
             await app(self._scope, receive, self._sent)
-        except Exception as error:  # whatever it is: who asks is answered, and sees no trace
+        # Nothing narrower: a fault of any kind is answered as a problem, and logged, not shown.
+        except Exception as error:
             await self._answer_error(error, receive)
         finally:
             self._metrics.under_way.dec()
@@ -166,8 +176,7 @@ class _Exchange:
         route = self._scope.get("state", {}).get("route", "none")
         taken = time.perf_counter() - self._started
         method = self._scope["method"] if route != "none" else "other"
-        self._metrics.requests.labels(method, route, str(self._status)).inc()
-        self._metrics.seconds.labels(method, route).observe(taken)
+        self._metrics.count(method, route, self._status, taken)
         if taken >= self._slow_s:
             self._slow.tell(f"slow request {self._id}: {method} {route} took {taken * 1e3:.0f} ms")
 

@@ -111,7 +111,9 @@ class Follower:
             try:
                 with running(self._settings) as parts:
                     self._follow(parts)
-            except Exception as error:  # whatever it is, reads must not be left waiting for ever
+            # Nothing narrower: whatever it is, it is logged and tried again. Were this thread to
+            # end, every read that waits for a position would wait in vain.
+            except Exception as error:
                 foreseen = isinstance(error, InfraError | LogError | psycopg.Error)
                 told = None if foreseen else error
                 _log.warning("following the log failed, trying again: %s", error, exc_info=told)

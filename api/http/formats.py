@@ -13,7 +13,6 @@ from api.http.problems import NOT_ACCEPTABLE, Problem
 from api.tables import MEDIA_TYPES
 
 Format = Literal["json", "csv", "arrow", "parquet"]
-FORMATS: Final[tuple[Format, ...]] = ("json", "csv", "arrow", "parquet")
 _BY_TYPE: Final = {text.partition(";")[0]: name for name, text in MEDIA_TYPES.items()}
 _PACKED_FROM: Final = 1_024
 _LEVEL: Final = 4

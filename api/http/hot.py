@@ -15,9 +15,13 @@ from typing import Final
 from msgspec import Struct
 
 from api.http.following import Follower
+from api.marks import NO_END, marks
 from api.read_models import ReadModel
+from infra.postgres import Connection
+from projections.prices.fold import PriceRow
 
 MOST_BYTES: Final = 64 << 20
+MOST_MARKS: Final = 65_536
 LOOKED_S: Final = 1.0
 """After so long without a look at the checkpoints nothing is known of now."""
 
@@ -42,6 +46,7 @@ class HotAnswers:
         self._follower = follower
         self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
         self._bytes = 0
+        self._marks: tuple[tuple[int, ...], dict[str, PriceRow | None]] = ((), {})
 
     def state(self, model: ReadModel, projection: str, partition: int) -> Hashable | None:
         """Return what changes when rows do, None where it is not known.
@@ -77,6 +82,24 @@ class HotAnswers:
         self._bytes += len(answer.content)
         while self._bytes > MOST_BYTES:
             self._drop(next(iter(self._kept)))
+
+    def known_marks(self, connection: Connection, instruments: set[str]) -> dict[str, PriceRow]:
+        """Return what marks instruments now, asking only for those not asked since prices moved.
+
+        Any thread may: what is found is kept beside the state that it was asked for in.
+        """
+        follower = self._follower
+        state, kept = self._marks
+        now = follower.prices_reached
+        if state != now or len(kept) > MOST_MARKS:
+            kept = {}
+            self._marks = now, kept
+        is_known = time.monotonic() - follower.looked_at <= LOOKED_S
+        missing = sorted(name for name in instruments if not is_known or name not in kept)
+        if missing:
+            found = marks(connection, missing, [NO_END] * len(missing))
+            kept.update((name, found.get(name)) for name in missing)
+        return {name: row for name in instruments if (row := kept[name]) is not None}
 
     def _drop(self, question: Hashable) -> None:
         kept = self._kept.pop(question, None)

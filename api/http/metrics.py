@@ -38,6 +38,20 @@ class Metrics:
             ("projection",),
             registry=registry,
         )
+        self._known: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+
+    def count(self, method: str, route: str, status: int, taken_s: float) -> None:
+        """Count a request that was answered. To find its counters takes longest: they are kept."""
+        known = self._known.get((method, route, status))
+        if known is None:
+            known = (
+                self.requests.labels(method, route, str(status)),
+                self.seconds.labels(method, route),
+            )
+            self._known[method, route, status] = known
+        requests, seconds = known
+        requests.inc()
+        seconds.observe(taken_s)
 
 
 class SlowLog:
@@ -48,6 +62,7 @@ class SlowLog:
         self._untold = 0
 
     def tell(self, what: str) -> None:
+        """Log a warning, unless one was logged a moment ago: then it is counted."""
         now = time.monotonic()
         if now - self._told_at < _TOLD_EVERY_S:
             self._untold += 1

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 from psycopg import sql
 
-from api.questions import Asker, Question
+from api.questions import Asker, MarksNow, Question
 from api.read_models import ReadModel
 from api.views import BUSINESS_DATES, Shown, time_text
 from api.wiring import Parts
@@ -76,9 +76,10 @@ def page(
     after: list[Any] | None,
     limit: int,
     own: list[str] | None = None,
+    marks_now: MarksNow | None = None,
 ) -> Page:
     """Return the rows that come after a key, at most `limit` of them; `own` accounts alone."""
-    asker = Asker(parts, question, is_current=True)
+    asker = Asker(parts, question, is_current=True, marks_now=marks_now)
     if own is not None:
         asker.accounts_asked = own
     if is_stored(model, question):

@@ -1,10 +1,46 @@
 """The protocol of `api.http.protocol` over httptools; only to be loaded where that is installed."""
 
 import asyncio
+from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from api.http import protocol
+
+
+class _Joining:
+    """A transport that sends an answer's head with what follows it at once.
+
+    uvicorn writes the two by themselves, which takes two calls of the system, and the client is
+    woken twice: a third of what a small answer costs.
+    """
+
+    def __init__(self, bare: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self.bare = bare
+        self._loop = loop
+        self._held = b""
+
+    def write(self, data: bytes) -> None:
+        """Write with what is held; hold what begins until the next write, or the loop's turn."""
+        if self._held:
+            held, self._held = self._held, b""
+            self.bare.writelines((held, data))
+        elif data:
+            self._held = data
+            self._loop.call_soon(self._flush)
+
+    def close(self) -> None:
+        """Close, once everything is written."""
+        self._flush()
+        self.bare.close()
+
+    def _flush(self) -> None:
+        if self._held:
+            held, self._held = self._held, b""
+            self.bare.write(held)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.bare, name)
 
 
 class PatientHttpTools(HttpToolsProtocol):
@@ -16,6 +52,7 @@ class PatientHttpTools(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a head."""
         super().connection_made(transport)
+        self.transport = cast("asyncio.Transport", _Joining(transport, self.loop))
         if len(self.connections) > protocol.MOST_CONNECTIONS:
             transport.abort()
             return
@@ -30,6 +67,11 @@ class PatientHttpTools(HttpToolsProtocol):
                 self.transport.abort()
                 return
         super().data_received(data)
+
+    def handle_websocket_upgrade(self) -> None:
+        """Hand the bare transport on: whoever writes to it now must see when it is full."""
+        self.transport = cast("_Joining", self.transport).bare
+        super().handle_websocket_upgrade()
 
     def on_message_begin(self) -> None:
         """Begin to wait for the rest of a head."""

@@ -92,6 +92,7 @@ def _answer(model: ReadModel) -> Callable[[Call], Awaitable[Response]]:
     projections = (projection_of(model).name,)
 
     async def answer(call: Call) -> Response:
+        """Return a page of the rows, or all of them as a stream."""
         asked = p.asked(call.request, call.operation.parameters)
         question, period = _question(call, asked), Period(asked.time(p.FROM), asked.time(p.TO))
         chosen = chosen_format(call.request, _told_format(asked))
@@ -108,7 +109,9 @@ def _answer(model: ReadModel) -> Callable[[Call], Awaitable[Response]]:
         rows = p.DEFAULT_LIMIT if limit is None else limit
 
         def read(parts: Parts) -> Answer:
-            found = page(parts, model, question, period, after, rows, accounts(parts))
+            marks_now = call.services.hot.known_marks
+            own = accounts(parts)
+            found = page(parts, model, question, period, after, rows, own, marks_now)
             if not found.shown.rows and after is None:
                 _check_there(parts, question)
             return _page(call, found, _content(found, chosen), chosen, same)

@@ -73,10 +73,6 @@ class Principal(Struct, frozen=True, kw_only=True):
         """Tell whether the principal may see an account's rows."""
         return "read" in self.scopes and self.owns(account)
 
-    def may_write(self, account: str) -> bool:
-        """Tell whether the principal may write anything to an account."""
-        return self.may("write") and self.owns(account)
-
     @property
     def is_expired(self) -> bool:
         """Tell whether the token has ended."""

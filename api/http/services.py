@@ -65,7 +65,7 @@ class Services:
         self.readers = Readers(settings, options.readers)
         self.follower = Follower(settings, loop)
         self.hot = HotAnswers(self.follower)
-        self.writer = Writer(settings, loop, self.follower)
+        self.writer = Writer(settings, loop, self.follower, partitions)
         self.directory = Directory(self.readers)
         keys = KeyRing(settings.home, options.jwks)
         self.gate = Gate(
@@ -145,7 +145,6 @@ async def running_services(settings: Settings, options: Options) -> AsyncIterato
     log_id, partitions, namespace = await asyncio.to_thread(_log_facts, settings)
     services = Services(settings, options, loop, partitions, log_id, namespace)
     services.follower.start()
-    services.writer.start()
     fresh_keys = asyncio.create_task(services.gate.keys.keep_fresh())
     try:
         yield services

@@ -13,6 +13,7 @@ from msgspec import Struct
 from psycopg import sql
 
 from api.http.copies import LEAST_ROWS, Copies, Copy, Note
+from api.http.joined import joined_tables
 from api.http.pages import projection_of, where
 from api.read_models import ReadModel
 from api.tables import Extents, Scales, arrow_schema, copied_table, scales_within
@@ -62,6 +63,12 @@ class Stored(Struct, frozen=True):
     def schema(self, extents: Extents) -> Any:
         """Return the Arrow schema of rows whose decimals have these extents."""
         return arrow_schema(self.model.columns, scales_within(extents))
+
+    def whole(self, extents: Extents) -> Tables:
+        """Yield the rows as `tables` does: of many with an index in that order, much faster."""
+        assert self.model.view is not None
+        schema, connection = self.schema(extents), self.parts.models.connection
+        return joined_tables(schema, connection, self.model.view, self.told, self.values)
 
     def tables(self, extents: Extents) -> Tables:
         """Yield the rows as tables, in the order of their key, some thousands at a time."""
@@ -121,7 +128,7 @@ def stored_tables(stored: Stored, account: str | None, copies: Copies) -> tuple[
         if renewed is not None:
             return renewed
     count, extents = stored.extents()
-    tables = stored.tables(extents)
+    tables = stored.tables(extents) if place is None else stored.whole(extents)
     if place is not None and count >= LEAST_ROWS:
         note = place.note(stored.parts, extents)
         tables = copies.kept(place.name, note, stored.schema(extents), tables)

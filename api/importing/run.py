@@ -29,7 +29,10 @@ from domain.identifiers import check_id
 from domain.times import parse_day, zone
 from streams.answers import Answer
 
-_BATCH: Final = 2048
+_FIRST_CHUNK: Final = 1024
+"""Lines that are submitted at first: reading them is what the ledger waits for."""
+_LARGEST_CHUNK: Final = 4096
+"""Lines that are submitted at once: at the end of each the last batch is waited for."""
 _NEW_OBJECTS: Final = 50_000
 """Objects that come to be between two collections of garbage, in bulk: Python's own is 700."""
 _TURN_S: Final = 0.0005
@@ -165,7 +168,9 @@ class Counter:
     def run(self, lines: Iterator[Line]) -> None:
         with ThreadPoolExecutor(1, thread_name_prefix="submit") as pool:
             before: tuple[list[Line], Future[list[Answer | Missing]]] | None = None
-            while chunk := list(islice(lines, _BATCH)):
+            size = _FIRST_CHUNK
+            while chunk := list(islice(lines, size)):
+                size = min(2 * size, _LARGEST_CHUNK)
                 facts = [line for line in chunk if isinstance(line, Fact)]
                 answers = pool.submit(self._submit, facts)
                 if before is not None:

@@ -92,12 +92,8 @@ from domain.events.words import (
     TimeInForce,
 )
 
-AccountEvent = (
-    AccountOpened
-    | AccountChanged
-    | AccountClosed
-    | OrderPlaced
-    | OrderPending
+Report = (
+    OrderPending
     | OrderAccepted
     | OrderRejected
     | OrderCancelRequested
@@ -113,6 +109,15 @@ AccountEvent = (
     | OrderCalculated
     | OrderRestated
     | OrderAcceptedForBidding
+)
+"""What was told of an order from outside."""
+
+AccountEvent = (
+    AccountOpened
+    | AccountChanged
+    | AccountClosed
+    | OrderPlaced
+    | Report
     | DealRecorded
     | DealCorrected
     | DealBusted
@@ -206,6 +211,7 @@ __all__ = [
     "RecordParked",
     "ReferenceEvent",
     "Relation",
+    "Report",
     "Side",
     "TermStarted",
     "Terms",

@@ -34,7 +34,7 @@ SELECT d.*, coalesce(m.method, 'fifo'),
 FROM (
     SELECT account, instrument, currency, sum(units), sum(worth), sum(expensed),
         (array_agg(multiplier {oldest}))[count(*)], (array_agg(price_unit {oldest}))[count(*)],
-        array_agg(units {oldest}), array_agg(worth {oldest})
+        string_agg(units::text, ' ' {oldest}), string_agg(worth::text, ' ' {oldest})
     FROM (
         SELECT account, instrument, currency, event_time_ns, sequence, seq, multiplier, price_unit,
             CASE side WHEN 'buy' THEN quantity ELSE -quantity END AS units,
@@ -101,11 +101,14 @@ def _summed(
     fees: Decimal,
     multiplier: Decimal,
     price_unit: Decimal,
-    units: list[Decimal],
-    worth: list[Decimal],
+    units: str,
+    worth: str,
 ) -> PastPosition | None:
-    """Return a position by its sums and its deals, oldest first; None where a cost is rounded."""
-    open36 = _open_cost36(to_scaled(quantity, QUANTITY_SCALE), units, worth)
+    """Return a position by its sums and its deals, oldest first; None where a cost is rounded.
+
+    Units and worth of the deals are one text each: few of them are looked at.
+    """
+    open36 = _open_cost36(quantity, units.split(" "), worth.split(" "))
     if open36 is None:
         return None
     held = from_scaled(to_scaled(quantity, QUANTITY_SCALE), QUANTITY_SCALE)
@@ -124,21 +127,29 @@ def _summed(
     )
 
 
-def _open_cost36(left: int, units: list[Decimal], worth: list[Decimal]) -> int | None:
+def _open_cost36(left: Decimal, units: list[str], worth: list[str]) -> int | None:
     """Return what the last `left` units of the open side cost; None where that is not whole."""
-    cost36 = 0
-    is_long = left > 0
-    for size, price in zip(reversed(units), reversed(worth), strict=True):
+    cost = money.ZERO
+    is_short = left < 0
+    for told, price in zip(reversed(units), reversed(worth), strict=True):
         if not left:
             break
-        if (size > 0) is not is_long:
+        if told.startswith("-") is not is_short:
             continue
-        whole, whole36 = to_scaled(size, QUANTITY_SCALE), to_scaled(price, COST_SCALE)
-        if abs(whole) > abs(left):
-            return None if whole36 % whole else cost36 + whole36 // whole * left
-        cost36 += whole36
-        left -= whole
-    return cost36
+        size = Decimal(told)
+        if size.copy_abs() > left.copy_abs():
+            return _part_cost36(cost, left, size, Decimal(price))
+        cost = money.EXACT.add(cost, Decimal(price))
+        left = money.EXACT.subtract(left, size)
+    return to_scaled(cost, COST_SCALE)
+
+
+def _part_cost36(cost: Decimal, left: Decimal, size: Decimal, price: Decimal) -> int | None:
+    """Return a cost with that of the units left of a lot; None where that is not whole."""
+    whole, whole36 = to_scaled(size, QUANTITY_SCALE), to_scaled(price, COST_SCALE)
+    if whole36 % whole:
+        return None
+    return to_scaled(cost, COST_SCALE) + whole36 // whole * to_scaled(left, QUANTITY_SCALE)
 
 
 def positions_of(

@@ -84,18 +84,15 @@ class PositionBook:
         for lot in apply(self._book, fact, method):
             self._dirty_lots[lot.key][lot.ordinal] = (lot, offset)
 
-    def apply_plain(self, deal: PlainDeal, method: Method) -> None:
-        """Apply a plain deal, next in trade order of its position."""
-        key, offset = deal.position, deal.offset
-        if key not in self._plain:
-            self._plain.add(key)
-            self._of_account[key.account].add(key)
-        self.last[key] = deal.place
-        self._dirty_positions[key] = offset
-        self.terms[key] = deal.terms
-        dirty = self._dirty_lots[key]
-        for lot in apply_plain(self._book, deal, method):
-            dirty[lot.ordinal] = (lot, offset)
+    def apply_plain(self, key: PositionKey, deals: Sequence[PlainDeal], method: Method) -> None:
+        """Apply plain deals, in trade order, that are next in their position."""
+        last = deals[-1]
+        self._plain.add(key)
+        self._of_account[key.account].add(key)
+        self.last[key] = last.place
+        self._dirty_positions[key] = last.offset
+        self.terms[key] = last.terms
+        self._dirty_lots[key].update(apply_plain(self._book, key, deals, method))
 
     def fold_again(
         self,

@@ -9,6 +9,7 @@ fresh fold does just that: it keeps the facts, and folds them once it is asked f
 A position that an effective fact has named once keeps its row, whatever became of the fact.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from typing import Any, Final
@@ -247,18 +248,19 @@ class PositionsFold:
         named: set[PositionKey] = set()
         history, book = self._history, self._book
         plain: list[PlainDeal] = []
+        waiting: dict[PositionKey, list[PlainDeal]] = defaultdict(list)
         awaited = history.awaited
         methods = {account: self._method_of(account) for (account,) in plan.accounts}
         keys: Keys
         for told, key in zip(plan.batch, plan.keys, strict=True):
-            if isinstance(told, PlainDeal):
-                if key not in stale and (told.key, told.deal_id) not in awaited:
+            if type(told) is PlainDeal:
+                if key not in stale and (not awaited or (told.key, told.deal_id) not in awaited):
                     plain.append(told)
-                    book.apply_plain(told, methods[told.key])
+                    waiting[told.position].append(told)
                     continue
                 one = told.stamped()
             else:
-                one = told
+                one = told  # type: ignore[assignment]
             before: Keys = ()
             if key is not None:
                 fact, keys = history.record(one, key), (key,)
@@ -268,10 +270,15 @@ class PositionsFold:
                 before, fact = history.keys_of(one), history.apply(one)
                 keys = fact_keys(fact) if fact else self._newly_named(one)
             if fact is not None and keys[0] not in stale:
+                for moved in keys:
+                    if moved in waiting:
+                        book.apply_plain(moved, waiting.pop(moved), methods[one.key])
                 book.apply(fact, keys, methods[one.key], one.offset)
             else:
                 named.update(keys)
                 offsets.update(dict.fromkeys((*before, *keys), one.offset))
+        for moved, deals in waiting.items():
+            book.apply_plain(moved, deals, methods[moved.account])
         history.enter(plain)
         if stale and plan.batch:
             self._fold_again(stale, named, offsets, plan.batch[-1].offset)

@@ -5,7 +5,7 @@ all of an account's movements, is remembered as complete.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Final
 
 from domain import events
@@ -148,7 +148,7 @@ class History:
         return deal_fact(row, one.event_time, key)
 
     @property
-    def awaited(self) -> Container[tuple[str, str]]:
+    def awaited(self) -> Collection[tuple[str, str]]:
         """Name the deals, by account and id, for which fees are waiting."""
         return self._waiting
 

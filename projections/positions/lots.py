@@ -129,8 +129,9 @@ def trade(
     Returns the lots touched.
     """
     touched = pool(position) if method is Method.AVERAGE else []
-    closing = closing_part(position.quantity, quantity)
-    if closing:
+    held = position.quantity
+    if held > 0 > quantity or held < 0 < quantity:
+        closing = closing_part(held, quantity)
         against36 = cost_of_part(cost36, closing, quantity)
         held36 = position.cost36
         touched += [lot for lot, _, _ in release(position, -closing, named, method)]
@@ -215,15 +216,16 @@ def _open(
         return lot
     lot = Lot(position.key, *opener, quantity, quantity, cost36, position.opened)
     position.opened += 1
-    _queue(position.lots, lot)
+    lots = position.lots
+    if not lots or lots[-1].opened_at <= lot.opened_at:
+        lots.append(lot)
+    else:
+        _queue(lots, lot)
     return lot
 
 
 def _queue(lots: deque[Lot], lot: Lot) -> None:
     """Put a lot behind those that are as old: one that has moved in keeps its date."""
-    if not lots or lots[-1].opened_at <= lot.opened_at:
-        lots.append(lot)
-        return
     lots.insert(bisect_right(lots, lot.opened_at, key=attrgetter("opened_at")), lot)
 
 

@@ -43,21 +43,33 @@ def _apply_deal(book: Book, deal: Deal, method: Method) -> list[Lot]:
     if not deal.quantity:
         raise InvalidValue("quantity", 0, f"a quantity other than 0 in deal {deal.deal_id}")
     opener = (deal.deal_id, deal.deal_id, deal.event_time)
-    position, cost36 = _charged(book, deal.key, deal)
+    position = position_at(book, deal.key)
+    cost36 = _charged(position, deal)
     return trade(position, deal.quantity, cost36, opener, deal.lots, method)
 
 
-def apply_plain(book: Book, deal: PlainDeal, method: Method) -> list[Lot]:
-    """Change a book by a plain deal that is next in trade order; return lots as `apply` does."""
-    opener = (deal.deal_id, deal.deal_id, deal.place[0])
-    position, cost36 = _charged(book, deal.position, deal)
-    return trade(position, deal.quantity, cost36, opener, (), method)
+def apply_plain(
+    book: Book, key: PositionKey, deals: Iterable[PlainDeal], method: Method
+) -> dict[int, tuple[Lot, int]]:
+    """Change a position by plain deals, in trade order, that are next in it.
 
-
-def _charged(book: Book, key: PositionKey, deal: Deal | PlainDeal) -> tuple[PositionState, int]:
-    """Put a deal's fees where they belong; return its position, and its cost with them or not."""
+    Returns the lots opened, reduced or closed by their ordinals, each with the offset of the last
+    deal that touched it.
+    """
     position = position_at(book, key)
+    touched: dict[int, tuple[Lot, int]] = {}
+    for deal in deals:
+        deal_id, offset = deal.deal_id, deal.offset
+        opener = (deal_id, deal_id, deal.place[0])
+        cost36 = _charged(position, deal)
+        for lot in trade(position, deal.quantity, cost36, opener, (), method):
+            touched[lot.ordinal] = (lot, offset)
+    return touched
+
+
+def _charged(position: PositionState, deal: Deal | PlainDeal) -> int:
+    """Put a deal's fees where they belong; return its cost, with them or not."""
     if deal.capitalise_fees:
-        return position, deal.cost36 + deal.fees36
+        return deal.cost36 + deal.fees36
     position.fees36 += deal.fees36
-    return position, deal.cost36
+    return deal.cost36

@@ -176,4 +176,4 @@ def _plain(count: int, scale: int) -> str:
     """Return what `from_scaled` makes of a count, in plain notation."""
     whole, part = divmod(abs(count), _ONE_AT[scale])
     sign = "-" if count < 0 else ""
-    return f"{sign}{whole}.{part:0{scale}d}".rstrip("0") if part else f"{sign}{whole}"
+    return f"{sign}{whole}.{str(part).zfill(scale).rstrip('0')}" if part else f"{sign}{whole}"

@@ -4,12 +4,11 @@ A command whose answer does not come is asked again under its id: asked twice, i
 """
 
 import asyncio
-import contextlib
 import os
 import random
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import Any, Final, NoReturn
@@ -28,6 +27,7 @@ from streams.deciding.group import settle
 from streams.deciding.order import waves
 from streams.deciding.outbox import ALL_ACKS, Letter, Outbox
 from streams.deciding.owning import OVERLOADED
+from streams.deciding.rounds import Round
 from streams.deciding.wire import (
     ASK,
     LookUp,
@@ -62,6 +62,8 @@ _REQUEST_S: Final = 10.0
 _OVERLOAD_PAUSE_S: Final = 0.1
 _LITTLE: Final = 256
 _FLUSH_S: Final = 1
+_GATHER_S: Final = 0.004
+"""How long commands gather, at most, while those that were sent last are on their way."""
 
 
 class _Asked(Struct, frozen=True):
@@ -70,33 +72,6 @@ class _Asked(Struct, frozen=True):
     partition: int
     key: bytes
     value: bytes
-
-
-class _Round:
-    """Questions that were asked together, and the replies as they come."""
-
-    def __init__(self, size: int) -> None:
-        self.replies: list[Reply | None] = [None] * size
-        self.heard_at = time.monotonic()
-        self.is_over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._open = size
-
-    def take(self, index: int, reply: Reply) -> None:
-        """Take the reply to one of them."""
-        self.replies[index] = reply
-        self.heard_at = time.monotonic()
-        self._open -= 1
-        if not self._open:
-            self.end()
-
-    def end(self, error: BaseException | None = None) -> None:
-        """Wait for no more replies."""
-        if self.is_over.done():
-            return
-        if error is None:
-            self.is_over.set_result(None)
-        else:
-            self.is_over.set_exception(error)
 
 
 class KafkaLedger:
@@ -122,15 +97,13 @@ class KafkaLedger:
         """Disconnect; the log stays open. A second call does nothing."""
         self._loop.close(self._asking.stop())
 
-    @contextlib.contextmanager
-    def rehearsal(self) -> Iterator[NoReturn]:
+    def rehearsal(self) -> NoReturn:
         """Refuse: what other processes decide is recorded."""
         raise ServerUnavailable(
             "a rehearsal",
             "with the log in Kafka commands are decided by other processes, and recorded",
             "rehearse on an embedded ledger: DAYBOOK_LOG_URL=embedded:",
         )
-        yield
 
     def submit(self, requests: Sequence[Request]) -> list[Answer]:
         """Have commands decided in order, and return their answers in that order, each durable.
@@ -240,8 +213,8 @@ class _Asking:
         )
         self._asker = os.urandom(12)
         self._asked = 0
-        self._open: dict[bytes, tuple[_Round, int]] = {}
-        self._rounds: set[_Round] = set()
+        self._open: dict[bytes, tuple[Round, int, int]] = {}
+        self._rounds: set[Round] = set()
         self._next_offset = 0
         self._outbox: Outbox | None = None
         self._tail: Tail | None = None
@@ -256,7 +229,7 @@ class _Asking:
             (self._next_offset,) = await reading.heads([self._replies])
         finally:
             await reading.stop()
-        self._outbox = Outbox(self._options, self._commands, ALL_ACKS)
+        self._outbox = Outbox(self._options, self._commands, ALL_ACKS, gather_s=_GATHER_S)
         try:
             await self._outbox.start()
             await self._listen()
@@ -291,6 +264,9 @@ class _Asking:
             # What was kept there is gone: whoever waits asks again.
             self._next_offset = await self._beginning()
             return
+        assert self._outbox is not None
+        # Replies mean that a round of requests is over, here, there and at the broker.
+        self._outbox.hurry()
         for record in records:
             if record.offset < self._next_offset:
                 continue
@@ -298,7 +274,7 @@ class _Asking:
             for name, value in record.headers:
                 asked = self._open.pop(value, None) if name == ASK else None
                 if asked is not None:
-                    asked[0].take(asked[1], decode_reply(record.value))
+                    asked[0].take(*asked[1:], decode_reply(record.value))
 
     async def _beginning(self) -> int:
         reading = Reading(self._options, _REQUEST_S)
@@ -310,46 +286,54 @@ class _Asking:
 
     async def ask(self, asked: Sequence[_Asked], after: Mapping[int, int]) -> list[Reply]:
         """Ask, and ask again what no answer comes to; return the replies in order."""
-        replies: list[Reply | None] = [None] * len(asked)
+        told = Round(len(asked))
+        asks: list[bytes] = []
         last_heard = time.monotonic()
-        while missing := [index for index, reply in enumerate(replies) if reply is None]:
-            told = await self._ask_once([asked[index] for index in missing], after)
-            for index, reply in zip(missing, told.replies, strict=True):
-                replies[index] = reply
-            if any(told.replies):
-                last_heard = told.heard_at
-            elif time.monotonic() - last_heard > self._patience_s:
-                reason = f"no answer in {self._patience_s:g} s to {len(missing)} commands"
-                raise ServerUnavailable(_PART, reason, _HINT)
-        return [reply for reply in replies if reply is not None]
+        try:
+            while told.rest:
+                rest = told.rest
+                await self._ask_once(told, asked, after, asks)
+                if told.rest < rest:
+                    last_heard = told.heard_at
+                elif time.monotonic() - last_heard > self._patience_s:
+                    reason = f"no answer in {self._patience_s:g} s to {rest} commands"
+                    raise ServerUnavailable(_PART, reason, _HINT)
+        finally:
+            self._rounds.discard(told)
+            for ask in asks:
+                self._open.pop(ask, None)
+        return [reply for reply in told.replies if reply is not None]
 
-    async def _ask_once(self, asked: Sequence[_Asked], after: Mapping[int, int]) -> _Round:
-        """Put commands into their partitions, in order, and hear replies until none come."""
+    async def _ask_once(
+        self,
+        told: Round,
+        asked: Sequence[_Asked],
+        after: Mapping[int, int],
+        asks: list[bytes],
+    ) -> None:
+        """Put commands into their partitions, in order, and hear replies until none come.
+
+        `asks` gets what they are asked under: who is slow answers that long after.
+        """
         self._asked += 1
         asker = self._asker + self._asked.to_bytes(4)
         assert self._hearing is not None
         assert self._outbox is not None
         if self._hearing.done():
             self._hearing.result()
-        told = _Round(len(asked))
         by_partition: dict[int, list[Letter]] = {}
-        asks = [asker + index.to_bytes(4) for index in range(len(asked))]
         # What they say besides is the same for all.
         _, *same = headers_of(Route(asker, self._replies.partition, after))
-        for index, (ask, one) in enumerate(zip(asks, asked, strict=True)):
-            self._open[ask] = (told, index)
+        for index in told.begin():
+            ask, one = asker + index.to_bytes(4), asked[index]
+            asks.append(ask)
+            self._open[ask] = (told, index, told.times)
             letter = Letter(one.key, one.value, [(ASK, ask), *same])
             by_partition.setdefault(one.partition, []).append(letter)
         for partition, letters in by_partition.items():
             self._outbox.put(partition, letters)
         self._rounds.add(told)
-        try:
-            await told.is_over
-        finally:
-            self._rounds.discard(told)
-            for ask in asks:
-                self._open.pop(ask, None)
-        return told
+        await told.is_over
 
     async def _watch(self) -> None:
         """End the rounds in which nothing was heard for a while."""

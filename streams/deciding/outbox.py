@@ -53,15 +53,21 @@ class Outbox:
     """What waits to be sent to a topic. Whatever cannot be sent is dropped: it is asked for again.
 
     For one event loop. Sent again is only what cannot have landed: the same asking twice could be
-    answered once, and then decided once more.
+    answered once, and then decided once more. After a request, what is put gathers for `gather_s`
+    from when that was sent, or until `hurry`; what is put after a while of quiet goes at once.
     """
 
-    def __init__(self, options: Mapping[str, Any], topic: str, acks: int) -> None:
+    def __init__(
+        self, options: Mapping[str, Any], topic: str, acks: int, *, gather_s: float = 0.0
+    ) -> None:
         self._client = AIOKafkaClient(
             **options, request_timeout_ms=_REQUEST_MS, retry_backoff_ms=int(_BACKOFF_S * 1000)
         )
         self._topic = topic
         self._acks = acks
+        self._gather_s = gather_s
+        self._hurried = asyncio.Event()
+        self._has_rest = False
         self._waiting: dict[int, list[Letter]] = {}
         self._sending: dict[int, asyncio.Task[None]] = {}
         self._failing_since: dict[int, float] = {}
@@ -88,8 +94,14 @@ class Outbox:
         self._waiting.setdefault(partition, []).extend(letters)
         self._begin(self._leader(partition))
 
+    def hurry(self) -> None:
+        """Send what has gathered."""
+        self._hurried.set()
+
     async def flush(self) -> None:
         """Wait until all is sent."""
+        self._gather_s = 0.0  # whoever waits for it puts nothing more
+        self.hurry()
         while self._sending:
             await asyncio.wait(list(self._sending.values()))
 
@@ -105,14 +117,25 @@ class Outbox:
     async def _send(self, leader: int) -> None:
         try:
             while post := self._take(leader):
+                self._hurried.clear()
+                self._has_rest = False
+                sent_at = asyncio.get_running_loop().time()
                 if again := await self._sent(leader, post):
                     self._put_back(again)
                     await asyncio.sleep(_BACKOFF_S)
                     await self._client.force_metadata_update()
+                elif self._gather_s and not self._has_rest:
+                    await self._gather(sent_at + self._gather_s)
         finally:
             del self._sending[leader]
         for partition in self._waiting:
             self._begin(self._leader(partition))
+
+    async def _gather(self, until: float) -> None:
+        """Wait while what is put gathers, in the event loop's time."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(until):
+                await self._hurried.wait()
 
     def _take(self, leader: int) -> dict[int, list[Letter]]:
         """Take all that waits for partitions of a leader."""
@@ -165,6 +188,7 @@ class Outbox:
         if error is errors.NoError:
             self._failing_since.pop(partition, None)
             if sent < len(letters):
+                self._has_rest = True
                 self._waiting[partition] = [*letters[sent:], *self._waiting.get(partition, ())]
             return ()
         if error.retriable and not issubclass(error, _MAY_HAVE_LANDED):

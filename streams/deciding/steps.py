@@ -19,14 +19,13 @@ from schemas.partitioning import partition_of
 from streams.deciding.following import Follower
 from streams.deciding.lane import DEPTH, Flight, Lane, Waiting
 from streams.deciding.metrics import DeciderMetrics
+from streams.deciding.pace import Pace
 from streams.kafka_reading import Reading
 from streams.kafka_topics import topic_name
 from streams.kafka_writing import Writing
 from streams.log import Draft, LogError, TopicPartition
 
 _log = logging.getLogger(__name__)
-CHUNK: Final = 1000
-"""Commands decided together, at most: for as long nothing else has its turn."""
 _CHUNK_BYTES: Final = 1_500_000
 """Bytes of them: what they make must fit into one append."""
 _DENSE: Final = 200
@@ -96,6 +95,8 @@ class Reader:
             for place, offset in places.items()
             if self.followers[place].next_offset < offset
         }
+        if not behind:
+            return True
         try:
             async with asyncio.timeout(_PATIENCE_S):
                 for place, offset in behind.items():
@@ -169,6 +170,7 @@ class LaneRunner:
         self._settle = settle
         self._give_up = give_up
         self._stand_still = stand_still
+        self._pace = Pace()
         self._wake = asyncio.Event()
         self._appending: set[asyncio.Task[None]] = set()
         self._at = reader.at(lane.place)
@@ -295,7 +297,7 @@ class LaneRunner:
     def _chunk(self) -> list[Waiting]:
         """Take commands off the queue, up to one that is in flight already."""
         queue, chunk, size = self.lane.queue, list[Waiting](), 0
-        while queue and len(chunk) < CHUNK and size < _CHUNK_BYTES:
+        while queue and len(chunk) < self._pace.most and size < _CHUNK_BYTES:
             one = queue.popleft()
             chunk.append(one)
             size += one.size
@@ -362,7 +364,9 @@ class LaneRunner:
             await self._give_up(lane, chunk[0], f"deciding it failed: {error!r}")
             return
         flight.written_ns = time.monotonic_ns()
-        self._metrics.decide.observe(time.perf_counter() - started)
+        took_s = time.perf_counter() - started
+        self._pace.note(len(chunk), took_s)
+        self._metrics.decide.observe(took_s)
         self._metrics.batch.observe(len(chunk))
         if flight.drafts:
             task = asyncio.create_task(self._append(flight))

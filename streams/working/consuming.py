@@ -5,13 +5,14 @@ written for lag dashboards and never read: Faust acknowledges events whose handl
 undoes a seek made in `on_partitions_assigned`. So nothing is acknowledged, and the place to start
 from is asked for where Faust itself would seek.
 
-A message is what one read brought of a partition, and what came of all is handed on together.
+A message is what one read brought of a topic, and what came of all is handed on together.
 `noack_take` would look at each agent's buffer fifty times a second, and let records wait although
 nobody is busy.
 """
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final
 
@@ -27,8 +28,10 @@ from streams.log import TOPICS, TopicPartition
 
 TAKEN: Final = 4000
 """While so many records wait to be handed on, no more are taken."""
-WITHIN_S: Final = 0.01
+WITHIN_S: Final = 0.005
 """How long a record waits for others: what is handed on together costs little more than one."""
+_BETWEEN_S: Final = 0.005
+"""From one read to the next: a broker that is asked again at once answers for each record."""
 SESSION_S: Final = 2.0
 """A worker that is silent for so long is taken for dead, unless the brokers allow only more."""
 _BEATS: Final = 5
@@ -58,6 +61,7 @@ class _Consumer(driver.Consumer):
 
     app: "Consuming"
     logger = _LOGGER
+    _read_at = 0.0
 
     async def perform_seek(self) -> None:
         """Seek every partition to its place. Faust asks for it last, before records flow."""
@@ -69,13 +73,22 @@ class _Consumer(driver.Consumer):
             self._committed_offset[tp] = offset
 
     async def _wait_next_records(self, timeout: float) -> tuple[Any, Any]:  # noqa: ASYNC109
-        """Let what one read brought of a partition be one message: Faust works as long on each."""
-        records, active = await super()._wait_next_records(timeout)
-        return {tp: [told] for tp, told in (records or {}).items() if told}, active
+        """Let what one read brought of a topic be one message: Faust works as long on each."""
+        rest_s = self._read_at + _BETWEEN_S - time.monotonic()
+        if rest_s > 0:
+            await asyncio.sleep(rest_s)
+        read, active = await super()._wait_next_records(timeout)
+        self._read_at = time.monotonic()
+        of_topic: dict[str, tuple[TP, list[Any]]] = {}
+        for tp, records in (read or {}).items():
+            if records:
+                of_topic.setdefault(tp.topic, (tp, []))[1].append(records)
+        # It stands where its first partition's records end.
+        return {tp: [runs] for tp, runs in of_topic.values()}, active
 
     def _to_message(self, tp: TP, record: Any) -> Any:
-        message = super()._to_message(tp, record[-1])
-        message.value = record
+        message: Any = super()._to_message(tp, record[0][-1])
+        message.value = [one for records in record for one in records]
         return message
 
 
@@ -91,6 +104,7 @@ class Consuming(faust.App):
     def __init__(self, place: KafkaPlace, handlers: Handlers, session_s: float = SESSION_S) -> None:
         self.handlers = handlers
         self._arrived: list[Record] = []
+        self._arrived_at = 0.0
         self._has_arrived = asyncio.Event()
         self._has_room = asyncio.Event()
         self._topics = {topic_name(place.namespace, topic): topic for topic in TOPICS}
@@ -145,6 +159,8 @@ class Consuming(faust.App):
         self.agent(topic, name=name, concurrency=1)(project)
 
     async def _arrive(self, records: Iterable[Record]) -> None:
+        if not self._arrived:
+            self._arrived_at = time.monotonic()
         self._arrived.extend(records)
         self._has_arrived.set()
         while len(self._arrived) >= TAKEN:
@@ -155,7 +171,8 @@ class Consuming(faust.App):
         """Hand on what has arrived, for as long as it is run."""
         while True:
             await self._has_arrived.wait()
-            await asyncio.sleep(WITHIN_S)
+            # What came while others were projected has waited already.
+            await asyncio.sleep(self._arrived_at + WITHIN_S - time.monotonic())
             records, self._arrived = self._arrived, []
             self._has_arrived.clear()
             self._has_room.set()

@@ -12,13 +12,14 @@ from itertools import groupby
 from typing import Final
 
 from msgspec import Struct
+from prometheus_client import Counter
 
 from domain.commands import Topic
 from infra.telemetry import get_logger
 from schemas.envelope import Record
 from schemas.validity import look_ahead
 from streams.log import Log, LogHalted, TopicPartition
-from streams.projecting import Projector
+from streams.projecting import SCANS_FROM, Projector
 from streams.read_models import Advance, CheckpointMoved, ReadModels
 from streams.working.metrics import WorkerMetrics
 
@@ -26,6 +27,8 @@ NEAR: Final = 5000
 """A partition no more records than this behind the head is left to those that come."""
 _STEPS_IN_A_ROW: Final = 5
 _TOGETHER: Final = 2
+_READ_TOGETHER: Final = 1000
+"""Partitions that are so little behind are caught up together, so many records at once."""
 _LOOKED_AT: Final = 1000
 _HALTED_LOOKS: Final = 30
 """A halt for which no parking was found is tried again after so many looks."""
@@ -33,6 +36,23 @@ _HALTED_LOOKS: Final = 30
 _log = get_logger(__name__)
 
 Heads = Mapping[Topic, Sequence[int]]
+
+
+class _Due(Struct, frozen=True):
+    """A partition that has to be read on up to where the log ended when it was looked at.
+
+    What came later is handed on: to read that as well would have no end while records come.
+    """
+
+    place: TopicPartition
+    head: int
+
+
+class _Seen(Struct, frozen=True):
+    """Where a partition stood when it was looked at, and where the log ended."""
+
+    checkpoint: int
+    head: int
 
 
 class _Halted(Struct):
@@ -58,10 +78,12 @@ class Keeper:
         self.assigned: set[TopicPartition] = set()
         self.halted: dict[TopicPartition, _Halted] = {}
         self.moved_at: dict[tuple[str, int], float] = {}
+        self._counted: dict[str, tuple[Counter, Counter, Counter]] = {}
         self._wanted: set[TopicPartition] = set()
         self._overtaken: set[TopicPartition] = set()
-        self._seen: dict[TopicPartition, int] = {}
-        self._due: deque[TopicPartition] = deque()
+        self._seen: dict[TopicPartition, _Seen] = {}
+        self._due: deque[_Due] = deque()
+        self._is_far = False
 
     # --- partitions ------------------------------------------------------------------------------
 
@@ -79,7 +101,7 @@ class Keeper:
             self._wanted.discard(place)
             self._seen.pop(place, None)
             self.halted.pop(place, None)
-        self._due = deque(place for place in self._due if place in self.assigned)
+        self._due = deque(due for due in self._due if due.place in self.assigned)
 
     def start_at(self, heads: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
         """Return from where records are wanted: from the checkpoint, or from the head if it is far.
@@ -176,19 +198,56 @@ class Keeper:
         for place in sorted(self.assigned):
             topic, partition = place
             if topic in heads and self._is_due(place, heads[topic][partition]):
-                due.append(place)
+                due.append(_Due(place, heads[topic][partition]))
         self._wanted.clear()
         self._due = deque(due)
+        self._is_far = sum(self._behind(one) for one in due) >= SCANS_FROM
 
     def catch_up(self) -> bool:
-        """Read a few batches of a partition that is due; return whether there is more to do."""
-        if not self._due:
-            return False
-        place = self._due.popleft()
-        with self._models.sharing_lock():
-            if self._project(place, lambda: self.projector.read_on(*place, _STEPS_IN_A_ROW)):
-                self._due.append(place)
+        """Read a few batches of what is due; return whether there is more to do."""
+        if self._due and not self._catch_up_together():
+            due = self._due.popleft()
+            with self._models.sharing_lock():
+                read = self._project(due.place, lambda: self._read_on(due))
+            if read and self._behind(due) > 0:
+                self._due.append(due)
         return bool(self._due)
+
+    def _read_on(self, due: _Due) -> int:
+        steps = _STEPS_IN_A_ROW
+        return self.projector.read_on(*due.place, steps, due.head, scans=self._is_far)
+
+    def _catch_up_together(self) -> bool:
+        """Project what little is due of several partitions as if it had come; tell if any was."""
+        near = self._near()
+        if len(near) < _TOGETHER:
+            return False
+        records: list[Record] = []
+        for due in near:
+            behind = self._behind(due)
+            found = self._source.read(*due.place, due.head - behind, behind)
+            if found:
+                self._due.remove(due)
+                records += found
+        if records:
+            self.take(records)
+        return bool(records)
+
+    def _near(self) -> list[_Due]:
+        """Return what is due and comes to no more records than may be read together."""
+        near: list[_Due] = []
+        left = _READ_TOGETHER
+        for due in self._due:
+            behind = self._behind(due)
+            if due.place not in self.halted and 0 < behind <= left:
+                near.append(due)
+                left -= behind
+        return near
+
+    def _behind(self, due: _Due) -> int:
+        """Return how many records a partition is behind what it is due to reach."""
+        checkpoint = self.checkpoint(due.place)
+        return 0 if checkpoint is None else due.head - checkpoint
 
     def _is_due(self, place: TopicPartition, head: int) -> bool:
         checkpoint = self.checkpoint(place)
@@ -197,12 +256,14 @@ class Keeper:
         if place in self.halted:
             return self._may_go_on(place, head)
         last = self._seen.get(place)
-        self._seen[place] = checkpoint
+        self._seen[place] = _Seen(checkpoint, head)
+        stands = last is not None and checkpoint == last.checkpoint
         if checkpoint > head:
             # Records have come since, or the log ends where it cannot: reading it says so.
-            return checkpoint == last
-        is_left = place in self._wanted or checkpoint == last or head - checkpoint > NEAR
-        return checkpoint < head and is_left
+            return stands
+        # What had been written at the last look has had the time to come.
+        is_left = stands and last is not None and checkpoint < last.head
+        return checkpoint < head and (is_left or place in self._wanted or head - checkpoint > NEAR)
 
     def _may_go_on(self, place: TopicPartition, head: int) -> bool:
         """Tell whether a halted partition is worth a try: its record was parked, or long ago."""
@@ -255,15 +316,25 @@ class Keeper:
 
     def _note_written(self, advance: Advance) -> None:
         name = advance.projection.name
-        metrics = self._metrics
-        metrics.records.labels(name).inc(advance.state.next_offset - advance.from_offset)
-        metrics.voids.labels(name).inc(advance.voids)
+        records, voids, written = self._counters(name)
+        records.inc(advance.state.next_offset - advance.from_offset)
+        voids.inc(advance.voids)
         rows = (
             len(one.inserts) + len(one.lines) + len(one.upserts) + len(one.deletes)
             for one in advance.changed
         )
-        metrics.rows.labels(name).inc(sum(rows))
+        written.inc(sum(rows))
         self.moved_at[name, advance.partition] = time.monotonic()
+
+    def _counters(self, name: str) -> tuple[Counter, Counter, Counter]:
+        """Return the counters of a projection, which cost as much to find as to count on."""
+        found = self._counted.get(name)
+        if found is None:
+            metrics = self._metrics
+            counters = (metrics.records, metrics.voids, metrics.rows)
+            records, voids, rows = (one.labels(name) for one in counters)
+            found = self._counted[name] = (records, voids, rows)
+        return found
 
 
 def _place(record: Record) -> TopicPartition:

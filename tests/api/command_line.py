@@ -53,8 +53,11 @@ class CommandLine:
 
     def __call__(self, *words: str, given: str = "") -> Done:
         """Run a command to its end. No end but a foreseen one leaves a traceback."""
-        process = self.start(*words)
-        out, err = process.communicate(given, timeout=240)
+        with self.start(*words) as process:
+            try:
+                out, err = process.communicate(given, timeout=240)
+            finally:
+                process.kill()
         assert "Traceback" not in err, err
         return Done(process.returncode, out, err)
 

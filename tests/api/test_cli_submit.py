@@ -142,7 +142,7 @@ def test_the_answer_comes_while_the_pipe_stays_open(daybook: CommandLine) -> Non
         process.stdin.write(json_line(deal("c9", "d9")).rstrip())
         process.stdin.close()
         assert json.loads(process.stdout.readline())["command_id"] == "c9"
-        assert process.wait(30) == 0
+        assert process.wait(120) == 0
 
 
 def test_strict_assumes_nothing(daybook: CommandLine) -> None:
@@ -201,7 +201,7 @@ def test_an_orders_story(daybook: CommandLine) -> None:
             found = (order["status"], order["cum_quantity"], order["leaves_quantity"])
             assert found == (status, done, left), asked
         process.stdin.close()
-        assert process.wait(30) == 0
+        assert process.wait(120) == 0
     assert (order["order_id"], order["average_price"]) == ("o1", "100.0000000000")
     assert order["cl_ord_id"] == "b"
     daybook.good("verify")

@@ -8,8 +8,8 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import aiokafka
@@ -24,6 +24,7 @@ from infra.servers import postgres
 from infra.servers.native import Health, look_at_servers, start_servers, stop_servers
 from infra.servers.processes import identified
 from infra.servers.server import ProgramsMissing
+from tests.beside import beside
 from tests.servers import docker_answers, lend_jars
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -249,14 +250,8 @@ def test_two_commands_at_once_start_one_server(home: Path) -> None:
     start(home, ["redis"])
     stop_servers(home, say=silent)
     said: list[str] = []
-    threads = [
-        threading.Thread(target=lambda: start_servers(home, parts=["redis"], say=said.append))
-        for _ in range(3)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with beside(*[partial(start_servers, home, parts=["redis"], say=said.append)] * 3):
+        pass
     assert len(said) == 1
     assert health(home)["redis"].complaint is None
 

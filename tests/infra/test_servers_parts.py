@@ -28,7 +28,7 @@ def answering(answer: bytes) -> Iterator[int]:
                 connection.recv(1024)
                 connection.sendall(answer)
 
-        thread = threading.Thread(target=serve)
+        thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         yield listener.getsockname()[1]
         thread.join()

@@ -1,5 +1,6 @@
 """Processes are found again, and never mistaken for others."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -33,6 +34,16 @@ if os.fork() == 0:
 def folder(tmp_path: Path) -> Iterator[Path]:
     yield tmp_path
     stop(tmp_path, signal.SIGKILL, 10)
+
+
+@contextlib.contextmanager
+def sleeper() -> Iterator["subprocess.Popen[bytes]"]:
+    """Run a process that nobody has written down, for the length of a block."""
+    with subprocess.Popen(SLEEP) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def start(folder: Path, command: list[str]) -> processes.Process:
@@ -76,13 +87,13 @@ def test_a_number_that_another_process_has_by_now_is_left_alone(folder: Path) ->
     record = folder / "process.json"
     told = msgspec.json.decode(record.read_bytes())
     stop(folder, signal.SIGTERM, 60)
-    with subprocess.Popen(SLEEP) as other:
+    time.sleep(0.05)  # a start is told to the hundredth of a second
+    with sleeper() as other:
         told["process"]["pid"] = other.pid
         record.write_bytes(msgspec.json.encode(told))
         assert running(folder) is None
         stop(folder, signal.SIGKILL, 10)
         assert other.poll() is None
-        other.kill()
 
 
 def test_a_process_that_cannot_be_written_down_runs_nothing(folder: Path) -> None:
@@ -131,7 +142,7 @@ def test_a_long_log_is_set_aside(folder: Path) -> None:
 
 
 def test_ps_tells_processes_apart_where_there_is_no_proc() -> None:
-    with subprocess.Popen(SLEEP) as one:
+    with sleeper() as one:
         assert processes._started_by_ps(one.pid) is not None
         one.kill()
         os.waitid(os.P_PID, one.pid, os.WEXITED | os.WNOWAIT)

@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -38,6 +39,7 @@ from streams.news import decode
 from streams.postgres_log import PostgresLog
 from streams.projecting import Projector
 from streams.read_models import Advance
+from tests.beside import beside
 from tests.streams.sample_book import ACCOUNTS, sample_requests
 
 _NUMBERS = itertools.count(1)
@@ -364,7 +366,6 @@ def test_readers_beside_a_projector_end_with_what_postgres_has(
     projector = Projector(log, models, batch=9)
     projector.catch_up()
     is_over = threading.Event()
-    failures: list[BaseException] = []
     hits = [0]
 
     def read(account: str) -> None:
@@ -377,24 +378,15 @@ def test_readers_beside_a_projector_end_with_what_postgres_has(
                 assert found.next_offset >= stored
                 hits[0] += copy.positions(account, stored - 1) is not None
                 seen = max(seen, found.next_offset)
-        except BaseException as failure:
-            failures.append(failure)
-            raise
         finally:
             own.close()
 
-    threads = [threading.Thread(target=read, args=(account,)) for account in ACCOUNTS]
-    for thread in threads:
-        thread.start()
-    for start in range(20, len(requests), 6):
-        ledger.submit(requests[start : start + 6])
-        projector.catch_up()
-        if start % 60 == 20:
-            copy.clear()
-    is_over.set()
-    for thread in threads:
-        thread.join()
-    assert failures == []
+    with beside(*(partial(read, account) for account in ACCOUNTS), over=is_over):
+        for start in range(20, len(requests), 6):
+            ledger.submit(requests[start : start + 6])
+            projector.catch_up()
+            if start % 60 == 20:
+                copy.clear()
     assert hits[0] > 0
     for account in ACCOUNTS:
         stored = stored_positions(models.connection, account, log.partitions)

@@ -110,9 +110,13 @@ def test_two_processes_that_create_at_once_make_one_log(home: KafkaHome) -> None
     makers = [_SPAWN.Process(target=_open_and_close, args=(home,)) for _ in range(3)]
     for maker in makers:
         maker.start()
-    for maker in makers:
-        maker.join(200)
-    assert [maker.exitcode for maker in makers] == [0, 0, 0]
+    try:
+        for maker in makers:
+            maker.join(200)
+        assert [maker.exitcode for maker in makers] == [0, 0, 0]
+    finally:
+        for maker in makers:
+            maker.kill()
     log = home.open()
     try:
         for topic in TOPICS:

@@ -28,6 +28,7 @@ from streams.kafka_writing import AppendUnknown
 from streams.log import Draft, LogError
 from streams.ownership import Deposed
 from tests import servers
+from tests.beside import beside
 from tests.streams.kafka_homes import KafkaHome, close_logs, home, new_home
 from tests.streams.log_contract import whole
 from tests.streams.test_kafka_bad_records import PARTITION, Follower, cash, read_all
@@ -81,7 +82,7 @@ def test_owners_that_fight_lose_nothing_and_double_nothing(home: KafkaHome) -> N
     def work(which: int) -> None:
         log = home.open()
         follower = Follower(log, f"owner-{which}")
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             try:
                 follower.owner.take()
@@ -170,7 +171,7 @@ def standing_still(broker: OwnBroker, log: KafkaLog) -> Iterator[None]:
 def test_a_broker_killed_under_appends_loses_nothing_acknowledged(
     broker: OwnBroker, own_home: KafkaHome
 ) -> None:
-    log = own_home.open()
+    log = own_home.open(timeout_s=120)  # as long as a broker may take to come back
     acknowledged: list[int] = []
     stopping = threading.Event()
 
@@ -181,17 +182,12 @@ def test_a_broker_killed_under_appends_loses_nothing_acknowledged(
             acknowledged.append(log.append("events", 0, [Draft("A", value)] * 3))
             number += 1
 
-    writer = threading.Thread(target=write)
-    writer.start()
-    try:
+    with beside(write, over=stopping):
         _wait_for(lambda: len(acknowledged) > 20)
         broker.signal(signal.SIGKILL)
         before = len(acknowledged)
         broker.start_again()
         _wait_for(lambda: len(acknowledged) > before + 20)
-    finally:
-        stopping.set()
-        writer.join()
     records = whole(log, 0)
     assert [record.offset for record in records] == list(range(len(records)))
     values = [record.value for record in records[1:]]
@@ -325,7 +321,7 @@ def _taken(follower: Follower) -> bool:
 
 
 def _wait_for(holds) -> None:  # type: ignore[no-untyped-def]
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not holds():
-        assert time.monotonic() < deadline, "waited for a minute"
+        assert time.monotonic() < deadline, "waited for two minutes"
         time.sleep(0.02)

@@ -21,6 +21,7 @@ from streams.read_models import ReadModels
 from streams.verifying import verify
 from streams.working import keeping
 from streams.working.waiting import wait_for
+from tests.beside import beside
 from tests.streams.kafka_history import PARTITIONS, History, history, tell
 from tests.streams.kafka_homes import KafkaHome, home
 from tests.streams.keepers import EVERYWHERE, POISONED, Kept
@@ -117,7 +118,6 @@ def test_records_near_the_head_are_left_to_come_and_far_ones_are_read(
 def test_two_keepers_of_the_same_partitions_double_nothing(
     history: History, log: KafkaLog, models: ReadModels, dsn: str, home: KafkaHome
 ) -> None:
-    failures: list[BaseException] = []
     stop = threading.Event()
 
     def keep() -> None:
@@ -128,23 +128,12 @@ def test_two_keepers_of_the_same_partitions_double_nothing(
                 kept.keeper.assign(EVERYWHERE)
                 while not stop.is_set() or not is_projected(own_log, own):
                     kept.catch_up()
-        except BaseException as failure:
-            failures.append(failure)
-            raise
         finally:
             own_log.close()
 
-    threads = [threading.Thread(target=keep) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    try:
+    with beside(keep, keep, over=stop):
         for start in range(0, len(history.told), 15):
             tell(log, history.told[start : start + 15])
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
-    assert failures == []
     assert all_rows(models) == history.rows
     assert verify(log, models).differences == []
 

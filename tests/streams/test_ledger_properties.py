@@ -4,12 +4,14 @@ import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from domain import decider
 from domain.commands import Request
 from infra import postgres
+from streams import ledger
 from streams.answers import Answer
 from streams.catch_up import rebuild_entities
 from streams.ledger import Ledger
@@ -102,3 +104,31 @@ def _rebuilt_index_is_the_same(log: PostgresLog) -> None:
     connection.close()
     for table in ("decider_entities", "decider_streams"):
         assert after[table] == before[table]
+
+
+@settings(
+    max_examples=15,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(asked=st.lists(any_request(), min_size=1, max_size=60), size=st.integers(1, 9))
+def test_what_is_foreseen_makes_no_difference(dsn: str, asked: list[Request], size: int) -> None:
+    with two_ledgers(dsn) as (first, _):
+        one_by_one = [essence(answer) for one in asked for answer in first.submit([one])]
+        expected = streams_said(first.log)
+    with two_ledgers(dsn) as (first, second), in_bulk(size):
+        half = len(asked) // 2
+        answers = [*first.submit(asked[:half]), *second.submit(asked[half:])]
+        assert [essence(answer) for answer in answers] == one_by_one
+        assert streams_said(first.log) == expected
+        _rebuilt_index_is_the_same(first.log)
+
+
+@contextmanager
+def in_bulk(size: int) -> Iterator[None]:
+    """Have whatever is submitted foreseen, in batches of a size."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("FIRST_BATCH", "SMALLEST_BATCH", "LARGEST_BATCH"):
+            patch.setattr(ledger, name, size)
+        patch.setattr(ledger, "BULK", 1)
+        yield

@@ -1,8 +1,10 @@
 """The Postgres log: the contract of every log, and what only a table can get wrong."""
 
+import contextlib
 import hashlib
 import threading
 import time
+from functools import partial
 
 import psycopg
 import pytest
@@ -12,6 +14,7 @@ from infra import postgres
 from infra.errors import ServerUnavailable
 from streams.log import LogError
 from streams.postgres_log import PostgresLog, append_locked, lock
+from tests.beside import beside
 from tests.streams.log_contract import LogContract, draft, numbers
 
 
@@ -33,24 +36,24 @@ class TestPostgresLog(LogContract):
 
 def test_no_reader_sees_an_offset_before_the_one_below_it(log: PostgresLog) -> None:
     """A transaction held open keeps the next writer from getting the offset after it."""
-    holder = log.connect()
     landed = threading.Event()
 
     def write_behind() -> None:
         log.append("events", 6, [draft("B", 2)])
         landed.set()
 
-    writer = threading.Thread(target=write_behind)
-    with holder.transaction():
+    with (
+        contextlib.closing(log.connect()) as holder,
+        contextlib.ExitStack() as writing,  # left after the transaction that the writer waits for
+        holder.transaction(),
+    ):
         tail = lock(holder, [("events", 6)])["events", 6]
         append_locked(holder, "events", 6, tail, [draft("A", 1)])
-        writer.start()
+        writing.enter_context(beside(write_behind))
         _wait_until_someone_waits(log)
         assert not landed.is_set()
         assert log.heads("events")[6] == 1
         assert [record.offset for record in log.read("events", 6, 0, 10)] == [0]
-    writer.join()
-    holder.close()
     assert numbers(log.read("events", 6, 1, 10)) == [("A", 1), ("B", 2)]
 
 
@@ -69,19 +72,16 @@ def test_locks_taken_in_any_order_never_deadlock(log: PostgresLog) -> None:
 
     def write(order: list[tuple[str, int]]) -> None:
         connection = log.connect()
-        for _ in range(50):
-            with connection.transaction():
-                tails = lock(connection, order)
-                for topic, partition in order:
-                    tail = tails[topic, partition]
-                    append_locked(connection, topic, partition, tail, [draft("A", 1)])
-        connection.close()
+        with contextlib.closing(connection):
+            for _ in range(50):
+                with connection.transaction():
+                    tails = lock(connection, order)
+                    for topic, partition in order:
+                        tail = tails[topic, partition]
+                        append_locked(connection, topic, partition, tail, [draft("A", 1)])
 
-    threads = [threading.Thread(target=write, args=(o,)) for o in (places, places[::-1])]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with beside(*(partial(write, order) for order in (places, places[::-1]))):
+        pass
     assert log.heads("events")[1:3] == [101, 101]
 
 
@@ -181,15 +181,10 @@ def test_a_log_closed_while_others_read_it_gives_them_records_or_says_that_it_is
             except ServerUnavailable as error:
                 answers.append(error.reason)
 
-    readers = [threading.Thread(target=read_on) for _ in range(3)]
-    for reader in readers:
-        reader.start()
-    for _ in range(100):
-        log.read("events", 6, 0, 10)
-        log.close()
-    over.set()
-    for reader in readers:
-        reader.join()
+    with beside(read_on, read_on, read_on, over=over):
+        for _ in range(100):
+            log.read("events", 6, 0, 10)
+            log.close()
     log.close()
     assert [("A", 1)] in answers
     assert all(answer in ([("A", 1)], "the connection is closed") for answer in answers)

@@ -1,6 +1,5 @@
 """The runner against a real log: exactly once, in any batches, through faults."""
 
-import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -25,6 +24,7 @@ from streams.postgres_log import PostgresLog
 from streams.projecting import CheckpointMoved, Projector, rebuild
 from streams.read_models import Advance, ReadModels
 from streams.verifying import verify
+from tests.beside import beside
 from tests.streams.read_rows import all_checkpoints, all_rows
 from tests.streams.sample_book import sample_requests
 
@@ -47,7 +47,9 @@ def models(dsn: str, schema: str, log: PostgresLog) -> Iterator[ReadModels]:
     opened.close()
 
 
-def beside(dsn: str, schema: str, log: PostgresLog, projections: Sequence[Any]) -> ReadModels:
+def models_beside(
+    dsn: str, schema: str, log: PostgresLog, projections: Sequence[Any]
+) -> ReadModels:
     """Read models of the same log in a schema of their own."""
     return ReadModels(dsn, f"{schema}_snapshots", log.log_id, projections)
 
@@ -59,7 +61,7 @@ def a_partition(key: str) -> int:
 def test_batches_of_any_size_and_a_rebuild_make_the_same_rows(
     dsn: str, schema: str, log: PostgresLog, ledger: Ledger, models: ReadModels
 ) -> None:
-    small = beside(dsn, schema, log, PROJECTIONS)
+    small = models_beside(dsn, schema, log, PROJECTIONS)
     requests = sample_requests()
     projector = Projector(log, small, batch=7)
     for start in range(0, len(requests), 60):
@@ -98,7 +100,6 @@ def test_two_projectors_at_once_never_double(
 ) -> None:
     requests = sample_requests()
     ledger.submit(requests[:100])
-    failures: list[BaseException] = []
 
     def project() -> None:
         own_log = PostgresLog.open(dsn, schema)
@@ -107,21 +108,13 @@ def test_two_projectors_at_once_never_double(
             projector = Projector(own_log, own, batch=5)
             for _ in range(30):
                 projector.catch_up()
-        except BaseException as failure:
-            failures.append(failure)
-            raise
         finally:
             own.close()
             own_log.close()
 
-    threads = [threading.Thread(target=project) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for start in range(100, len(requests), 20):
-        ledger.submit(requests[start : start + 20])
-    for thread in threads:
-        thread.join()
-    assert failures == []
+    with beside(project, project):
+        for start in range(100, len(requests), 20):
+            ledger.submit(requests[start : start + 20])
     Projector(log, models).catch_up()
     assert verify(log, models).differences == []
 
@@ -273,7 +266,7 @@ def test_a_fold_that_fails_halts_alone(
     failing = [
         msgspec.structs.replace(one, make=make) if one.name == name else one for one in PROJECTIONS
     ]
-    models = beside(dsn, schema, log, failing)
+    models = models_beside(dsn, schema, log, failing)
     projector = Projector(log, models, batch=25)
     projector.catch_up()
     halted = [one for one in projector.status() if one.halted]
@@ -282,7 +275,7 @@ def test_a_fold_that_fails_halts_alone(
     assert not any(one.lag for one in projector.status() if one.name != name)
     assert projector.catch_up() == 0
     models.close()
-    repaired = beside(dsn, schema, log, PROJECTIONS)
+    repaired = models_beside(dsn, schema, log, PROJECTIONS)
     projector = Projector(log, repaired, batch=25)
     projector.catch_up()
     assert not any(one.halted or one.lag for one in projector.status())

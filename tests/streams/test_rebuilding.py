@@ -24,6 +24,7 @@ from streams.rebuilding import RebuildRefused, Rebuilt, open_read_models, rebuil
 from streams.sql_contract import contract_schema
 from streams.timescale import refresh
 from streams.verifying import verify
+from tests.beside import beside
 from tests.streams.read_rows import all_rows
 from tests.streams.sample_book import ACCOUNTS, sample_requests
 from tests.streams.test_projecting import FailingFold
@@ -100,7 +101,6 @@ def test_readers_and_writers_go_on(
     dsn: str, schema: str, log: PostgresLog, ledger: Ledger, models: ReadModels
 ) -> None:
     is_over = threading.Event()
-    failures: list[BaseException] = []
     looks = [0]
     least = len(all_rows(models)["deals"])
 
@@ -116,9 +116,6 @@ def test_readers_and_writers_go_on(
                 assert row[0] == row[1] >= seen
                 seen = row[0]
                 looks[0] += 1
-        except BaseException as failure:
-            failures.append(failure)
-            raise
         finally:
             connection.close()
 
@@ -135,22 +132,13 @@ def test_readers_and_writers_go_on(
                 catch_up(projector)
                 if is_over.is_set():
                     break
-        except BaseException as failure:
-            failures.append(failure)
-            raise
         finally:
             own.close()
             own_log.close()
 
-    threads = [threading.Thread(target=do) for do in (read, read, write)]
-    for thread in threads:
-        thread.start()
-    for _ in range(2):
-        rebuild_beside(log, models, PROJECTIONS, batch=100)
-    is_over.set()
-    for thread in threads:
-        thread.join()
-    assert failures == []
+    with beside(read, read, write, over=is_over):
+        for _ in range(2):
+            rebuild_beside(log, models, PROJECTIONS, batch=100)
     assert looks[0] > 10
     catch_up(Projector(log, models))
     assert verify(log, models).differences == []

@@ -22,7 +22,7 @@ from tests.streams.simulation.world import SIZES, STEPS, World
 PARTS = 10
 ALL_STEPS = int(os.environ.get("DAYBOOK_SIMULATION_STEPS", "1000000"))
 FIRST_SEED = int(os.environ.get("DAYBOOK_SIMULATION_SEED", "0"))
-RARE = {"rising_terms": 5010}
+RARE = {"rising_terms": 5010, "stale_given_up": 40}
 """Seeds to start from where what a rule prevents is rare: one world in thirty, by luck none."""
 
 

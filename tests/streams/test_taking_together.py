@@ -9,7 +9,7 @@ from projections.cash.fold import CashFold
 from projections.registry import PROJECTIONS
 from schemas.envelope import Record
 from streams.kafka_log import KafkaLog
-from streams.log import TOPICS, Draft
+from streams.log import TOPICS, Draft, TopicPartition
 from streams.read_models import ReadModels
 from streams.verifying import verify
 from tests.streams.kafka_history import PARTITIONS, History, history, tell
@@ -133,4 +133,44 @@ def test_a_fold_that_fails_on_rows_of_who_is_further_is_not_halted(
             assert kept.keeper.checkpoints() == other.keeper.checkpoints()
         finally:
             own.close()
+    check_books(history, log, models)
+
+
+def test_partitions_that_are_a_little_behind_are_caught_up_in_one_transaction(
+    history: History, log: KafkaLog, models: ReadModels
+) -> None:
+    kept = begun(log, models)
+    half = len(history.told) // 2
+    tell(log, history.told[:half])
+    records = arrived(log, kept)
+    assert {one.partition for one in records if one.topic == "events"} == set(range(PARTITIONS))
+    kept.keeper.want(records)
+    kept.keeper.look()
+    heads = {topic: log.heads(topic) for topic in TOPICS}
+    assert not kept.keeper.catch_up()
+    assert len(set.union(*transactions(models).values())) == 1
+    ends = {(topic, n): head for topic in TOPICS for n, head in enumerate(heads[topic])}
+    assert kept.keeper.checkpoints() == ends
+    tell(log, history.told[half:])
+    kept.keeper.take(arrived(log, kept))
+    check_books(history, log, models)
+
+
+def test_what_comes_while_a_partition_is_caught_up_is_left_to_be_handed_on(
+    history: History, log: KafkaLog, models: ReadModels
+) -> None:
+    kept = begun(log, models)
+    place: TopicPartition = ("events", POISONED)
+    tell(log, history.told[:200])
+    kept.keeper.want(log.read(*place, 1, 1))
+    kept.keeper.look()
+    head = log.heads("events")[POISONED]
+    assert not kept.keeper.catch_up()
+    assert kept.keeper.checkpoint(place) == head
+    tell(log, history.told[200:])
+    assert not kept.keeper.catch_up()
+    kept.keeper.look()
+    assert not kept.keeper.catch_up()
+    assert kept.keeper.checkpoint(place) == head
+    assert not kept.keeper.take(arrived(log, kept))
     check_books(history, log, models)

@@ -192,14 +192,16 @@ export function App() {
           </For>
         </div>
         <span class="space" />
-        <label class="check">
-          <input
-            type="checkbox"
-            checked={place().openOnly}
-            onChange={(event) => go({ openOnly: event.currentTarget.checked })}
-          />
-          open only
-        </label>
+        <Show when={model().open !== undefined}>
+          <label class="check">
+            <input
+              type="checkbox"
+              checked={place().openOnly}
+              onChange={(event) => go({ openOnly: event.currentTarget.checked })}
+            />
+            open only
+          </label>
+        </Show>
         <input
           ref={search}
           class="filter"

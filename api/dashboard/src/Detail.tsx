@@ -3,8 +3,10 @@
 import { createMemo, createResource, createSignal, For, lazy, Show, Suspense } from "solid-js";
 
 import { ofAccount, pastParameters, rows as fetchRows, type Past, type Row } from "./api";
-import { display, type Model } from "./columns";
+import { display, isNumber, type Column, type Model } from "./columns";
+import { grouped, parse } from "./decimal";
 import { history } from "./history";
+import { tone } from "./Table";
 
 const Chart = lazy(() => import("./Chart").then(({ Chart }) => ({ default: Chart })));
 
@@ -64,6 +66,12 @@ async function lotsOf(opened: Opened, past: Past): Promise<Row[]> {
   );
 }
 
+/** Return a value of a row with all its digits. */
+function exact(row: Row, column: Column): string {
+  if (isNumber(column.kind)) return grouped(parse(text(row, column.name)));
+  return display(row[column.name], column.kind);
+}
+
 function words(type: string): string {
   return type.replace(/([a-z])([A-Z])/g, "$1 $2").toLowerCase();
 }
@@ -102,7 +110,9 @@ function Lots(props: { readonly lots: readonly Row[] }) {
           <For each={seen().slice(-SHOWN_EVENTS)}>
             {(lot) => (
               <tr>
-                <td>{display(lot["opened_at"], "time")}</td>
+                <td class="when" title={text(lot, "opened_at")}>
+                  {display(lot["opened_at"], "time").slice(0, 16)}
+                </td>
                 <td class="number">{display(lot["remaining"], "quantity")}</td>
                 <td class="number">{display(lot["quantity"], "quantity")}</td>
                 <td class="number" title={text(lot, "cost")}>
@@ -164,10 +174,8 @@ export function Detail(props: Props) {
             <Show when={display(props.opened.row[column.name], column.kind) !== ""}>
               <div classList={{ asked: props.opened.column === column.name }}>
                 <dt>{column.title}</dt>
-                <dd>
-                  {column.kind === "time" || column.kind === "list" || column.kind === "status"
-                    ? display(props.opened.row[column.name], column.kind)
-                    : text(props.opened.row, column.name)}
+                <dd class={tone(column, exact(props.opened.row, column))}>
+                  {exact(props.opened.row, column)}
                 </dd>
               </div>
             </Show>

@@ -94,6 +94,10 @@ export function Panel(props: Props) {
     return (row: Row) => !open || isOpen(props.model, row);
   });
   const rows = sorted(props.model, props.source.store, sort, props.filter, keep);
+  const known = () => {
+    props.source.store.version();
+    return props.source.store.byKey.size;
+  };
   const onSort = (name: string) =>
     setSort((was) => ({ name, descending: was.name === name ? !was.descending : false }));
 
@@ -122,13 +126,17 @@ export function Panel(props: Props) {
         empty={
           props.source.loading()
             ? "Loading"
-            : props.filter() === ""
-              ? "Nothing here yet. Import a file, and it appears."
-              : `Nothing has ${props.filter()} in it.`
+            : props.filter() !== ""
+              ? `Nothing has ${props.filter()} in it.`
+              : props.openOnly() && props.model.open !== undefined && known() > 0
+                ? `No ${props.model.open}; closed: ${known().toLocaleString("en")}.`
+                : "Nothing here yet. Import a file, and it appears."
         }
       />
       <footer class="foot">
-        <span>{rows().length.toLocaleString("en")} rows</span>
+        <span>
+          {rows().length.toLocaleString("en")} {rows().length === 1 ? "row" : "rows"}
+        </span>
         <Show when={props.model.topic === "positions"}>
           <Totals rows={rows()} />
         </Show>

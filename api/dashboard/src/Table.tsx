@@ -38,12 +38,18 @@ interface Props {
   readonly empty: string;
 }
 
-function tone(column: Column, text: string): string {
+/** Return the class that colours a text of a column. */
+export function tone(column: Column, text: string): string {
   if (column.kind === "signed" && /[1-9]/.test(text)) {
     return text.startsWith("\u2212") ? "loss" : "gain";
   }
   if (column.kind === "status") return `status-${text.replaceAll(" ", "-")}`;
   return "";
+}
+
+function alignment(column: Column): string {
+  if (isNumber(column.kind)) return "number";
+  return column.kind === "time" ? "moment" : "";
 }
 
 export function Table(props: Props) {
@@ -74,9 +80,20 @@ export function Table(props: Props) {
       .join(" "),
   );
   const leastWidth = () => columns().reduce((sum, column) => sum + least(column), 0);
-  const first = createMemo(() => Math.max(0, Math.floor(top() / ROW_PX) - BEYOND));
-  const last = createMemo(() => Math.ceil((top() + height()) / ROW_PX) + BEYOND);
-  const seen = createMemo(() => props.rows.slice(first(), last()));
+  const count = createMemo(() =>
+    Math.min(props.rows.length, Math.ceil(height() / ROW_PX) + 1 + 2 * BEYOND),
+  );
+  const first = createMemo(() =>
+    Math.max(0, Math.min(Math.floor(top() / ROW_PX) - BEYOND, props.rows.length - count())),
+  );
+  /** A row keeps its place in the page while it is in sight: only what comes in is drawn anew. */
+  const indexIn = (slot: number) => {
+    const told = count();
+    return told === 0 ? 0 : first() + ((((slot - first()) % told) + told) % told);
+  };
+  const seen = createMemo(() =>
+    Array.from({ length: count() }, (_, slot) => props.rows[indexIn(slot)]!),
+  );
 
   createEffect(() => {
     if (active() >= props.rows.length) setActive(Math.max(0, props.rows.length - 1));
@@ -162,47 +179,50 @@ export function Table(props: Props) {
             style={{ height: `${props.rows.length * ROW_PX}px` }}
           >
             <Index each={seen()}>
-              {(row, index) => (
-                <div
-                  class="row"
-                  role="row"
-                  id={`${props.label}-${first() + index}`}
-                  aria-rowindex={first() + index + 2}
-                  aria-selected={props.selected === props.keyOf(row())}
-                  classList={{
-                    active: active() === first() + index,
-                    changed: flashes(row()),
-                  }}
-                  style={{
-                    "grid-template-columns": template(),
-                    transform: `translateY(${(first() + index) * ROW_PX}px)`,
-                  }}
-                  onClick={() => {
-                    setActive(first() + index);
-                    props.onOpen(row(), null);
-                  }}
-                >
-                  <For each={columns()}>
-                    {(column) => {
-                      const text = () => display(row()[column.name], column.kind);
-                      return (
-                        <div
-                          role="gridcell"
-                          class={`${isNumber(column.kind) ? "number" : ""} ${tone(column, text())}`}
-                          title={String(row()[column.name] ?? "")}
-                          onClick={(event) => {
-                            event.stopPropagation();
-                            setActive(first() + index);
-                            props.onOpen(row(), column);
-                          }}
-                        >
-                          {text()}
-                        </div>
-                      );
+              {(row, slot) => {
+                const index = createMemo(() => indexIn(slot));
+                return (
+                  <div
+                    class="row"
+                    role="row"
+                    id={`${props.label}-${index()}`}
+                    aria-rowindex={index() + 2}
+                    aria-selected={props.selected === props.keyOf(row())}
+                    classList={{
+                      active: active() === index(),
+                      changed: flashes(row()),
                     }}
-                  </For>
-                </div>
-              )}
+                    style={{
+                      "grid-template-columns": template(),
+                      transform: `translateY(${index() * ROW_PX}px)`,
+                    }}
+                    onClick={() => {
+                      setActive(index());
+                      props.onOpen(row(), null);
+                    }}
+                  >
+                    <For each={columns()}>
+                      {(column) => {
+                        const text = () => display(row()[column.name], column.kind);
+                        return (
+                          <div
+                            role="gridcell"
+                            class={`${alignment(column)} ${tone(column, text())}`}
+                            title={String(row()[column.name] ?? "")}
+                            onClick={(event) => {
+                              event.stopPropagation();
+                              setActive(index());
+                              props.onOpen(row(), column);
+                            }}
+                          >
+                            {text()}
+                          </div>
+                        );
+                      }}
+                    </For>
+                  </div>
+                );
+              }}
             </Index>
           </div>
         </div>

@@ -4,7 +4,8 @@ import type { Row, Value } from "./api";
 import { compare, parse, shown } from "./decimal";
 import type { Topic } from "./feed";
 
-export type Kind = "text" | "quantity" | "price" | "money" | "signed" | "time" | "status" | "list";
+export type Kind =
+  "text" | "quantity" | "price" | "average" | "money" | "signed" | "time" | "status" | "list";
 
 export interface Column {
   readonly name: string;
@@ -21,6 +22,8 @@ export interface Model {
   readonly title: string;
   readonly key: readonly string[];
   readonly columns: readonly Column[];
+  /** What its rows are called where only open ones are asked for; they may all be open. */
+  readonly open?: string;
   readonly sort: { readonly name: string; readonly descending: boolean };
 }
 
@@ -28,6 +31,7 @@ const WIDTHS: Record<Kind, number> = {
   text: 9,
   quantity: 9,
   price: 10,
+  average: 12,
   money: 12,
   signed: 12,
   time: 20,
@@ -44,20 +48,21 @@ const column = (
 ): Column => ({ name, title, kind, rank, width });
 
 const ACCOUNT = column("account", "Account", "text", 2, 15);
-const INSTRUMENT = column("instrument", "Instrument", "text", 1);
+const INSTRUMENT = column("instrument", "Instrument", "text", 1, 11);
 const CURRENCY = column("currency", "Ccy", "text", 3, 5);
 const FLAGS = column("flags", "Flags", "list", 3);
 
 export const POSITIONS: Model = {
   topic: "positions",
   title: "Book",
+  open: "open positions",
   key: ["account", "instrument", "currency"],
   sort: { name: "market_value", descending: true },
   columns: [
     INSTRUMENT,
     ACCOUNT,
     column("quantity", "Quantity", "quantity", 1),
-    column("average_cost", "Average cost", "price", 3),
+    column("average_cost", "Average cost", "average", 3),
     column("mark", "Mark", "price", 2),
     column("market_value", "Value", "money", 1),
     column("unrealised_pnl", "Unrealised", "signed", 1),
@@ -70,20 +75,21 @@ export const POSITIONS: Model = {
 export const ORDERS: Model = {
   topic: "orders",
   title: "Orders",
+  open: "open orders",
   key: ["account", "order_id"],
   sort: { name: "event_time", descending: true },
   columns: [
     column("order_id", "Order", "text", 2, 17),
     ACCOUNT,
     INSTRUMENT,
-    column("side", "Side", "status", 1, 5),
+    column("side", "Side", "status", 1, 6),
     column("order_type", "Type", "text", 3, 7),
     column("status", "Status", "status", 1, 14),
     column("quantity", "Quantity", "quantity", 1),
     column("cum_quantity", "Filled", "quantity", 2),
     column("leaves_quantity", "Left", "quantity", 2),
     column("limit_price", "Limit", "price", 3),
-    column("average_price", "Average", "price", 3),
+    column("average_price", "Average", "average", 3),
     column("event_time", "Last event (UTC)", "time", 2),
     FLAGS,
   ],
@@ -99,7 +105,7 @@ export const DEALS: Model = {
     ACCOUNT,
     column("deal_id", "Deal", "text", 3, 17),
     INSTRUMENT,
-    column("side", "Side", "status", 1, 5),
+    column("side", "Side", "status", 1, 6),
     column("quantity", "Quantity", "quantity", 1),
     column("price", "Price", "price", 1),
     column("net", "Net", "signed", 2),
@@ -128,6 +134,7 @@ export const MODELS: readonly Model[] = [POSITIONS, ORDERS, DEALS, BALANCES];
 const PLACES: Partial<Record<Kind, [most: number, least: number]>> = {
   quantity: [8, 0],
   price: [4, 2],
+  average: [4, 4],
   money: [2, 2],
   signed: [2, 2],
 };

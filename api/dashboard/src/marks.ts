@@ -1,12 +1,14 @@
 /** Newer prices for positions that have not changed: the feed tells a row when it is booked on. */
 
-import { createEffect, onCleanup, type Accessor } from "solid-js";
+import { createEffect, createMemo, onCleanup, type Accessor } from "solid-js";
 
 import { ofAccount, page, rows as fetchRows, type Row } from "./api";
 import { isPast, type Place } from "./place";
 import type { Rows } from "./store";
 
+/** Every question is a line of the audit: while no price comes, it is asked less and less often. */
 const EVERY_MS = 5_000;
+const AT_LEAST_EVERY_MS = 30_000;
 /** Of how many instruments an account is asked one by one, before it is asked for as a whole. */
 const FEW = 4;
 const MOST_FIRST = 1_000;
@@ -73,15 +75,18 @@ async function remarked(
 
 /** Put new marks on the positions of the page, for as long as it shows the present. */
 export function keepMarked(store: Rows, place: Accessor<Place>, isLive: Accessor<boolean>): void {
+  const moves = createMemo(() => !isPast(place()) && isLive());
   createEffect(() => {
-    if (isPast(place()) || !isLive()) return;
+    if (!moves()) return;
     const prices = new Prices();
     const stop = new AbortController();
     let timer = 0;
+    let pause = EVERY_MS;
     const look = async () => {
       try {
         if (!document.hidden && store.byKey.size > 0) {
           await prices.read(few(store), stop.signal);
+          pause = prices.news.size > 0 ? EVERY_MS : Math.min(pause * 1.5, AT_LEAST_EVERY_MS);
           for (const [account, held] of touched(store.byKey.values(), prices.news))
             store.remark(await remarked(account, held, prices.position, stop.signal), MARK);
           prices.news.clear();
@@ -89,7 +94,7 @@ export function keepMarked(store: Rows, place: Accessor<Place>, isLive: Accessor
       } catch {
         // The feed's health says that the server is away; prices are looked for again.
       }
-      if (!stop.signal.aborted) timer = window.setTimeout(() => void look(), EVERY_MS);
+      if (!stop.signal.aborted) timer = window.setTimeout(() => void look(), pause);
     };
     timer = window.setTimeout(() => void look(), 0);
     onCleanup(() => {

@@ -1,8 +1,15 @@
 /** Where a table's rows come from: the feed for the present, the API for the past. */
 
-import { createEffect, createSignal, onCleanup, untrack, type Accessor } from "solid-js";
+import {
+  createEffect,
+  createMemo,
+  createSignal,
+  onCleanup,
+  untrack,
+  type Accessor,
+} from "solid-js";
 
-import { ofAccount, pastParameters, rows as fetchRows, type Row } from "./api";
+import { ofAccount, pastParameters, rows as fetchRows, type Past, type Row } from "./api";
 import type { Model } from "./columns";
 import type { Feed } from "./feed";
 import { isPast, type Place } from "./place";
@@ -20,7 +27,7 @@ const AT_ONCE = 4;
 async function ofAccounts(
   names: readonly string[],
   model: string,
-  place: Place,
+  place: Past,
   signal: AbortSignal,
 ): Promise<Row[]> {
   const found: Row[] = [];
@@ -45,9 +52,13 @@ export function createSource(
   const [loading, setLoading] = createSignal(true);
   const [problem, setProblem] = createSignal("");
 
+  // Another tab of the page shows the same rows: they are not asked for again.
+  const asked = createMemo(place, undefined, {
+    equals: (a, b) => a.account === b.account && a.asOf === b.asOf && a.knownAt === b.knownAt,
+  });
   createEffect(() => {
-    const { account, asOf, knownAt, ...rest } = place();
-    const told: Place = { account, asOf, knownAt, ...rest };
+    const told = asked();
+    const { account } = told;
     setLoading(true);
     setProblem("");
     if (isPast(told)) {

@@ -8,8 +8,9 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, Protocol
 
-from msgspec import Struct
+from msgspec import Struct, field
 
+from api.http.feed.frames import write_delta
 from api.http.feed.reading import Ask, ChangedRow, Piece
 from api.http.feed.tokens import Offsets, position_of
 
@@ -34,6 +35,15 @@ class Update(Struct, frozen=True):
     position: str
     reached: Offsets
     rows: bytes
+    _frames: dict[tuple[int | str, str], bytes] = field(default_factory=dict)
+
+    def frame(self, told_id: int | str, told: str) -> bytes:
+        """Return the frame for a subscription that was told a position: most have the same."""
+        frame = self._frames.get((told_id, told))
+        if frame is None:
+            frame = write_delta(told_id, told, self.position, self.rows)
+            self._frames[told_id, told] = frame
+        return frame
 
 
 class NeedsRead(Struct, frozen=True):

@@ -115,7 +115,7 @@ class Subscription:
     def frame_of_update(self, update: Update) -> bytes:
         """Return the frame of changes that all subscribers share."""
         assert self.told is not None
-        frame = write_delta(self.id, self.told, update.position, update.rows)
+        frame = update.frame(self.id, self.told)
         self.told = self.position = update.position
         self.offsets = update.reached
         return frame

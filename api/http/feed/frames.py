@@ -90,8 +90,6 @@ class Heartbeat(Struct, frozen=True, tag_field="op", tag="heartbeat"):
     position: Position
 
 
-ServerFrame = Snapshot | Delta | ErrorFrame | Heartbeat
-
 _DECODER: Final[msgspec.json.Decoder[ClientFrame]] = msgspec.json.Decoder(ClientFrame)
 _ENCODER: Final = msgspec.json.Encoder()
 

@@ -113,7 +113,9 @@ class Hub:
             if self.connections:
                 try:
                     await self._look()
-                except Exception:  # whatever it is, it must not end what everybody waits for
+                # Nothing narrower: outages are met below, and no other fault, which is logged,
+                # may end the one task that shows everybody what is new.
+                except Exception:
                     _log.exception("the feed cannot show what is new, trying again")
                     await asyncio.sleep(_BACK_OFF_S)
             await asyncio.sleep(PACE_S)
@@ -146,7 +148,9 @@ class Hub:
             asks = list(self._asks)[:_READ_TOGETHER]
             try:
                 moment = await self._moment(self._missed, asks)
-            except Exception:  # theirs alone: others that wait must not wait for ever
+            # Nothing narrower: any other fault than an outage is logged and told to those whose
+            # questions these are; this task goes on for all others, who would wait for ever.
+            except Exception:
                 _log.exception("the feed cannot read what was missed")
                 self._give_up(asks)
                 continue

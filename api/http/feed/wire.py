@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final, Protocol
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.exceptions import InvalidState
+from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 from api.http.feed.frames import MAX_FRAME_BYTES
@@ -23,6 +23,8 @@ EXTENSION: Final = "daybook.wire"
 _KERNEL_BYTES: Final = 131_072
 """What the kernel may hold for a client that is slow; the rest is conflated here."""
 _LEAVE_S: Final = 5.0
+_TEXT: Final = 0x81
+"""The first byte of a frame that is a whole text."""
 
 
 class Wire(Protocol):
@@ -126,12 +128,9 @@ class FeedProtocol(WebSocketsSansIOProtocol):
             self._on_ready()
 
     def write_frame(self, frame: bytes) -> None:
-        """Write a text frame."""
-        try:
-            self.conn.send_text(frame)
-        except InvalidState:  # the client has just closed
-            return
-        self.transport.write(b"".join(self.conn.data_to_send()))
+        """Write a text frame, put into its few bytes here: websockets makes objects of each."""
+        if self.conn.state is State.OPEN:  # else the client has just closed
+            self.transport.write(_text_head(len(frame)) + frame)
 
     def end(self, code: int, reason: str) -> None:
         """Write a close frame; a client that does not take it in time is cut off."""
@@ -147,6 +146,15 @@ class FeedProtocol(WebSocketsSansIOProtocol):
         """Cut off a client that answers no ping: it may never read what is written for it."""
         super().keepalive_timeout()
         self.loop.call_later(_LEAVE_S, self.transport.abort)
+
+
+def _text_head(size: int) -> bytes:
+    """Return what stands before a whole text of a server (RFC 6455, section 5.2)."""
+    if size < 126:
+        return bytes((_TEXT, size))
+    if size < 65_536:
+        return bytes((_TEXT, 126)) + size.to_bytes(2)
+    return bytes((_TEXT, 127)) + size.to_bytes(8)
 
 
 class DirectWire:

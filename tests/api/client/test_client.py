@@ -5,7 +5,6 @@ import json
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -35,6 +34,7 @@ from api.http.feed.sources import SOURCES
 from api.read_models import READ_MODELS
 from tests.api.client.conftest import PACKAGE
 from tests.api.http.feed.serving import Served
+from tests.beside import beside
 
 DEAL: dict[str, Any] = {"instrument": "AAPL", "side": "buy", "quantity": 10, "currency": "USD"}
 WHEN = datetime(2024, 1, 2, 14, 30, tzinfo=UTC)
@@ -152,13 +152,12 @@ class Failing(BaseHTTPRequestHandler):
 
 
 def test_a_command_is_sent_again_with_the_same_key() -> None:
-    with HTTPServer(("127.0.0.1", 0), Failing) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        with Client(f"http://127.0.0.1:{server.server_port}") as client:
-            assert client.open_account("A1").status == "accepted"
-        server.shutdown()
-        thread.join()
+    with HTTPServer(("127.0.0.1", 0), Failing) as server, beside(server.serve_forever):
+        try:
+            with Client(f"http://127.0.0.1:{server.server_port}") as client:
+                assert client.open_account("A1").status == "accepted"
+        finally:
+            server.shutdown()
     assert len(Failing.keys) == 3
     assert len(set(Failing.keys)) == 1
 

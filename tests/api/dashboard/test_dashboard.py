@@ -24,7 +24,7 @@ def test_the_book_is_shown_with_exact_numbers(page: Page) -> None:
     apple = row(page, "AAPL", "A1")
     cells = apple.get_by_role("gridcell")
     expect(cells).to_have_text(
-        ["AAPL", "A1", "60", "185.50", "200.25", "12,015.00", "885.00", "184.00", "0.00", "USD"]
+        ["AAPL", "A1", "60", "185.5000", "200.25", "12,015.00", "885.00", "184.00", "0.00", "USD"]
     )
     expect(page.locator(".foot")).to_contain_text("3 rows")
     expect(page.locator(".totals")).to_contain_text("18,815.00")
@@ -100,7 +100,7 @@ def test_the_keyboard_is_enough(page: Page) -> None:
     expect(page.get_by_role("tab", name="Deals")).to_have_attribute("aria-selected", "true")
     page.keyboard.press("/")
     page.keyboard.type("D3")
-    expect(page.locator(".foot")).to_contain_text("1 rows")
+    expect(page.locator(".foot")).to_have_text("1 row")
     page.keyboard.press("Escape")
     page.get_by_role("grid", name="Deals").focus()
     page.keyboard.press("Enter")
@@ -127,7 +127,36 @@ def test_a_ticket_places_one_order(page: Page, served: Served) -> None:
     ]
     page.keyboard.press("Escape")
     page.get_by_role("tab", name="Orders").click()
-    expect(page.locator(".foot")).to_contain_text("1 rows")
+    expect(page.locator(".foot")).to_have_text("1 row")
+
+
+def test_rows_that_are_there_are_not_asked_for_again(page: Page) -> None:
+    expect(row(page, "AAPL", "A1")).to_be_visible()
+    page.get_by_role("tab", name="Deals").click()
+    expect(row(page, "D3")).to_be_visible()
+    page.evaluate(
+        "() => { window.sent = []; const send = WebSocket.prototype.send;"
+        " WebSocket.prototype.send = function (told) { window.sent.push(told);"
+        " return send.call(this, told); }; }"
+    )
+    for name in ("Book", "Orders", "Deals"):
+        page.get_by_role("tab", name=name).click()
+    expect(row(page, "D3")).to_be_visible()
+    assert [told for told in page.evaluate("window.sent") if "subscribe" in told] == []
+    page.get_by_label("Account", exact=True).select_option("A1")
+    page.wait_for_function("window.sent.some((told) => told.includes('subscribe'))")
+
+
+def test_what_is_closed_is_said_to_be_there(page: Page, served: Served) -> None:
+    bought = "SHUT,S1,IBM,5,180,USD,2024-01-05T16:00:00Z\n"
+    sold = "SHUT,S2,IBM,-5,181,USD,2024-01-06T16:00:00Z\n"
+    served.take("shut.csv", HEADER + bought + sold)
+    page.get_by_label("Account", exact=True).select_option("SHUT")
+    expect(page.locator(".empty")).to_have_text("No open positions; closed: 1.")
+    page.get_by_label("open only").uncheck()
+    expect(row(page, "IBM", "SHUT")).to_be_visible()
+    page.get_by_role("tab", name="Deals").click()
+    expect(page.get_by_label("open only")).to_have_count(0)
 
 
 def test_many_rows_are_few_in_the_page(page: Page, served: Served) -> None:
@@ -144,6 +173,10 @@ def test_many_rows_are_few_in_the_page(page: Page, served: Served) -> None:
     page.get_by_role("button", name="Quantity").click()
     page.keyboard.press("End")
     expect(row(page, "5,000")).to_be_visible()
+    for index in (0, 40, 4_990):
+        page.locator(".scroller").evaluate("(one, top) => one.scrollTo(0, top)", index * 30)
+        wanted = page.locator(f".rows [aria-rowindex='{index + 2}']")
+        expect(wanted.get_by_role("gridcell", name=f"{index + 1:,}", exact=True)).to_be_visible()
 
 
 def test_it_fits_a_phone_in_the_dark(page: Page) -> None:

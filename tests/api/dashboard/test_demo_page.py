@@ -21,7 +21,7 @@ def test_the_demo_is_shown_as_it_was_printed(browser: Browser, demo: Served) -> 
     apple = page.locator(".rows [role=row]").filter(has_text="AAPL").filter(has_text="DEMO-EQUAL")
     apple.get_by_role("gridcell").nth(5).click()
     behind = page.get_by_role("complementary")
-    expect(behind.locator(".asked")).to_contain_text("204042.78")
+    expect(behind.locator(".asked")).to_contain_text("204,042.78")
     expect(behind.locator("canvas")).to_be_visible()
     expect(behind.get_by_text("behind this")).to_be_visible()
     if told := os.environ.get("DAYBOOK_SCREENSHOT"):

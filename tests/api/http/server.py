@@ -87,15 +87,17 @@ def served(home: Path, database: str, **options: Any) -> Iterator[Server]:
         finally:
             ready.set()
 
-    thread = threading.Thread(target=go)
+    thread = threading.Thread(target=go, daemon=True)
     thread.start()
-    ready.wait(120)
-    assert "port" in held, held
     try:
+        ready.wait(120)
+        assert "port" in held, held
         yield Server(f"http://127.0.0.1:{held['port']}", settings, held["services"])
     finally:
-        held["server"].should_exit = True
+        if "server" in held:
+            held["server"].should_exit = True
         thread.join(120)
+        assert not thread.is_alive(), "the server does not end"
 
 
 def cash(account: str, cash_id: str, amount: str = "100.50") -> dict[str, Any]:

@@ -2,10 +2,12 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from api.http.app import operations
@@ -56,6 +58,9 @@ def test_the_contract_is_kept(
     def check(case: schemathesis.Case) -> None:
         # That a value fits its schema does not make it good: which accounts, instants and
         # positions there are, no schema can say.
-        case.call_and_validate(excluded_checks=[positive_data_acceptance], timeout=30)
+        excluded: list[Any] = [positive_data_acceptance, not_a_server_error]
+        answer = case.call_and_validate(excluded_checks=excluded, timeout=120)
+        # Positions that fit their schema may never be reached, which is answered with 504.
+        assert answer.status_code < 500 or answer.status_code == 504, answer.text
 
     check()

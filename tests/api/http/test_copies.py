@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("api.http.copies.LEAST_ROWS", 1)
     monkeypatch.setattr("api.http.stored.LEAST_ROWS", 1)
     monkeypatch.setattr("api.http.stored._COPIED_BYTES", 1_000)
+    monkeypatch.setattr("api.http.joined._ROWS", 7)
 
 
 def _copies(server: Server) -> list[Path]:
@@ -40,6 +42,17 @@ def _paged(api: httpx.Client, path: str) -> pa.Table:
 def _tell(api: httpx.Client, path: str, body: dict[str, Any]) -> None:
     answer = api.post(path, json=body)
     assert answer.status_code == 201, answer.text
+    _wait(api, f"/v1/accounts/{body['account']}/deals", answer.headers["Daybook-Position"])
+
+
+def _wait(api: httpx.Client, path: str, position: str) -> None:
+    """Wait until a write can be read, however slow the machine is today."""
+    told: dict[str, str | int] = {"limit": 1, "min_position": position}
+    deadline = time.monotonic() + 60
+    while (answer := api.get(path, params=told)).status_code != 200:
+        assert answer.status_code in (404, 503), answer.text
+        assert time.monotonic() < deadline, answer.text
+        time.sleep(0.05)
 
 
 def _filled(api: httpx.Client, account: str, rows: int = 40) -> str:
@@ -49,8 +62,11 @@ def _filled(api: httpx.Client, account: str, rows: int = 40) -> str:
         about = {name: data.pop(name) for name in ("account", "event_time")}
         told = {"command_id": f"{account}{number}", "type": "RecordDeal", **about, "data": data}
         commands.append(told)
-    assert api.post("/v1/commands", json=commands).status_code == 200
-    return f"/v1/accounts/{account}/deals"
+    answer = api.post("/v1/commands", json=commands)
+    assert answer.status_code == 200
+    path = f"/v1/accounts/{account}/deals"
+    _wait(api, path, answer.headers["Daybook-Position"])
+    return path
 
 
 def _is_used(api: httpx.Client, server: Server, path: str) -> bool:
@@ -94,8 +110,7 @@ def test_a_scale_is_the_least_one_whatever_a_copy_had(
     assert found.equals(_paged(api, path))
     correction = deal("K2", "D50", price="1.5")
     del correction["deal_id"]
-    answer = api.post("/v1/deals/D50/correct", json=correction)
-    assert answer.status_code == 201, answer.text
+    _tell(api, "/v1/deals/D50/correct", correction)
     found = _exported(api, path)
     assert found.schema.field("price").type.scale == 2
     assert found.equals(_paged(api, path))

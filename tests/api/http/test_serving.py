@@ -4,9 +4,9 @@ import contextlib
 import os
 import signal
 import socket
-import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import pytest
 
 from tests.api.command_line import CommandLine
 from tests.api.http.server import cash
+from tests.beside import beside
 
 _PATIENCE_S = 120.0
 
@@ -32,7 +33,10 @@ def process(daybook: CommandLine, *words: str) -> Iterator[Any]:
     finally:
         if running.poll() is None:
             running.send_signal(signal.SIGTERM)
-        running.communicate(timeout=_PATIENCE_S)
+        try:
+            running.communicate(timeout=_PATIENCE_S)
+        finally:
+            running.kill()
 
 
 def deposits(client: httpx.Client, account: str, how_many: int, name: str) -> list[str]:
@@ -93,14 +97,8 @@ def test_a_token_is_needed_once_there_is_a_key(daybook: CommandLine) -> None:
 
 def test_two_servers_and_the_command_line_share_a_home(daybook: CommandLine) -> None:
     with process(daybook) as (_, one), process(daybook) as (_, other):
-        threads = [
-            threading.Thread(target=deposits, args=(client, "S1", 30, name))
-            for client, name in ((one, "a"), (other, "b"))
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        with beside(partial(deposits, one, "S1", 30, "a"), partial(deposits, other, "S1", 30, "b")):
+            pass
         last = one.post("/v1/cash", json=cash("S1", "last", "1")).headers["Daybook-Position"]
         assert balance(other, "S1", last) == "61"
         (row,) = daybook.rows("balances", "--account", "S1")
@@ -115,17 +113,17 @@ def test_two_servers_and_the_command_line_share_a_home(daybook: CommandLine) -> 
 
 def test_what_was_acknowledged_survives_a_kill(daybook: CommandLine) -> None:
     made: list[str] = []
-    with process(daybook) as (running, client):
-        writer = threading.Thread(
-            target=lambda: made.extend(deposits(client, "K1", 100_000, "k")), daemon=True
-        )
-        writer.start()
+    with (
+        process(daybook) as (running, client),
+        beside(lambda: made.extend(deposits(client, "K1", 100_000, "k"))),
+    ):
         deadline = time.monotonic() + _PATIENCE_S
-        while time.monotonic() < deadline:
-            if len(client.get("/v1/accounts/K1/cash").json().get("data", [])) >= 20:
-                break
-        os.kill(running.pid, signal.SIGKILL)
-        writer.join(_PATIENCE_S)
+        try:
+            while time.monotonic() < deadline:
+                if len(client.get("/v1/accounts/K1/cash").json().get("data", [])) >= 20:
+                    break
+        finally:
+            os.kill(running.pid, signal.SIGKILL)
     assert len(made) >= 20
     with process(daybook) as (_, client):
         again = deposits(client, "K1", len(made) + 1, "k")  # the last may have landed unheard
@@ -143,14 +141,12 @@ def test_requests_under_way_are_answered_before_it_ends(daybook: CommandLine) ->
             told = {"min_position": "0:99999"}
             answers.append(client.get("/v1/accounts", params=told).status_code)
 
-        asking = threading.Thread(target=ask)
-        asking.start()
-        deadline = time.monotonic() + _PATIENCE_S
-        # The one that asks for it is under way, too.
-        while "daybook_http_requests_under_way 2.0" not in client.get("/metrics").text:
-            assert time.monotonic() < deadline
-        running.send_signal(signal.SIGTERM)
-        asking.join(_PATIENCE_S)
+        with beside(ask):
+            deadline = time.monotonic() + _PATIENCE_S
+            # The one that asks for it is under way, too.
+            while "daybook_http_requests_under_way 2.0" not in client.get("/metrics").text:
+                assert time.monotonic() < deadline
+            running.send_signal(signal.SIGTERM)
         running.wait(_PATIENCE_S)
         assert answers == [504]
         assert running.returncode == 0

@@ -381,3 +381,22 @@ def test_without_a_decider_writes_are_told_so(cluster: Daybook, clients: Clients
     assert positions[0] == positions[1]
     rows = read(clients[0], "cash", "W1", positions[0]).json()["data"]
     assert sorted(row["cash_id"] for row in rows) == ["W1", "W2"]
+
+
+def test_a_server_ends_well_while_nobody_decides_its_writes(
+    cluster: Daybook, clients: Clients
+) -> None:
+    ending = cluster.servers[0]
+    told: dict[str, Any] = {"json": cash("W3", "W3"), "headers": {"Idempotency-Key": "W3"}}
+    cluster.stop("decider")
+    with ThreadPoolExecutor() as threads:
+        asked = threads.submit(clients[0].post, "/v1/cash", **told)
+        # The one that asks for it is under way, too.
+        until(lambda: "requests_under_way 2.0" in clients[0].get("/metrics").text)
+        ending.stop()
+        answer = asked.result(PATIENCE_S)
+    assert answer.status_code == 503, answer.text
+    assert "nobody has decided this" in answer.json()["detail"]
+    ending.start()
+    cluster.start("decider")
+    assert shows(clients[0], "W3", posted(clients[0], "/v1/cash", cash("W3", "W3")))

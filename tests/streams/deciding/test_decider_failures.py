@@ -42,7 +42,7 @@ class Load:
         self._stopping = threading.Event()
         self._error: BaseException | None = None
         ledger.submit([opening(account) for account in self._accounts])
-        self._thread = threading.Thread(target=self._work)
+        self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
 
     def _work(self) -> None:

@@ -26,7 +26,9 @@ def options(kafka_bootstrap: str) -> dict[str, Any]:
 
 
 @contextlib.asynccontextmanager
-async def outbox_and_reading(options: dict[str, Any]) -> AsyncIterator[tuple[Outbox, Reading, str]]:
+async def outbox_and_reading(
+    options: dict[str, Any], gather_s: float = 0.0
+) -> AsyncIterator[tuple[Outbox, Reading, str]]:
     """An outbox of a new topic, and what reads it."""
     topic = f"outbox-{uuid.uuid4().hex[:8]}"
     admin = AIOKafkaAdminClient(**options)
@@ -35,7 +37,7 @@ async def outbox_and_reading(options: dict[str, Any]) -> AsyncIterator[tuple[Out
         await admin.create_topics([NewTopic(topic, PARTITIONS, 1)])
     finally:
         await admin.close()
-    outbox, reading = Outbox(options, topic, ALL_ACKS), Reading(options, 60)
+    outbox, reading = Outbox(options, topic, ALL_ACKS, gather_s=gather_s), Reading(options, 60)
     try:
         await outbox.start()
         await reading.start([topic])
@@ -99,6 +101,35 @@ def test_what_no_broker_takes_is_dropped_and_tells_so(
     with caplog.at_level(logging.WARNING, "streams.deciding.outbox"):
         assert asyncio.run(with_one_too_large(options)) == [1, 1, 0]
     assert "/0: MessageSizeTooLargeError, 1 records" in caplog.text
+
+
+async def until_there(reading: Reading, places: list[TopicPartition], count: int) -> None:
+    """Wait until so many records stand in partitions."""
+    async with asyncio.timeout(60):
+        while sum(await reading.heads(places)) < count:  # noqa: ASYNC110 - the broker tells nobody
+            await asyncio.sleep(0.01)
+
+
+async def gathered(options: dict[str, Any]) -> tuple[list[int], list[int]]:
+    """Return how much stands in the partitions while letters gather, and after that."""
+    async with outbox_and_reading(options, gather_s=3600) as (outbox, reading, topic):
+        places = [TopicPartition(topic, n) for n in range(PARTITIONS)]
+        outbox.put(0, [letter(1, 10)])
+        await until_there(reading, places, 1)
+        for number in (2, 3):
+            outbox.put(0, [letter(number, 10)])
+        outbox.put(1, [letter(4, 10)])
+        await asyncio.sleep(0.05)
+        before = await reading.heads(places)
+        outbox.hurry()
+        await until_there(reading, places, 4)
+        outbox.put(2, [letter(5, 10)])
+        await outbox.flush()
+        return before, await reading.heads(places)
+
+
+def test_letters_gather_behind_a_request_until_they_are_hurried(options: dict[str, Any]) -> None:
+    assert asyncio.run(gathered(options)) == ([1, 0, 0], [3, 1, 1])
 
 
 def test_one_that_never_connected_is_stopped(options: dict[str, Any]) -> None:

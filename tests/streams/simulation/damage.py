@@ -1,6 +1,6 @@
 """Records that nobody should have written, and the people who set them aside."""
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from msgspec import Raw
 from msgspec.structs import replace
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from tests.streams.simulation.world import World
 
 
-FAULTS: Final = ("garbage", "chain", "type", "key", "stream")
-
-
 class Vandal:
     """Writes what halts every reader, writes what must not matter, and parks what halts."""
 
@@ -28,10 +25,6 @@ class Vandal:
         self.world = world
         self.damaged: list[dict[int, str]] = [{} for _ in world.logs]
         self.parked: list[set[int]] = [set() for _ in world.logs]
-
-    def is_parked(self, record: Record) -> bool:
-        """Tell whether a person parked this record by its right digest."""
-        return record.offset in self.parked[record.partition]
 
     def step(self) -> None:
         """Damage a partition, at most one record of it at a time, or repair what is damaged."""

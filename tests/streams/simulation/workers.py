@@ -122,7 +122,10 @@ class Workers:
 
     def _start(self) -> Projector:
         batch = self.world.rng.randrange(1, 40)
-        return Projector(SeenLog(self.world), self.models, batch=batch)  # type: ignore[arg-type]
+        projector = Projector(SeenLog(self.world), self.models, batch=batch)  # type: ignore[arg-type]
+        # A thread that writes behind would take the world's random numbers in an order of its own.
+        projector._models.overlapping = contextlib.nullcontext
+        return projector
 
     def step(self) -> None:
         """Let one project to where it sees the head; it may crash on the way, or be overtaken."""

@@ -1,5 +1,6 @@
 """`daybook serve` in a process of its own, that can be killed and started again on its port."""
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -46,7 +47,9 @@ class Served:
             text=True,
         )
         assert self._process.stdout is not None
-        assert self._process.stdout.readline().startswith("http://")
+        if not self._process.stdout.readline().startswith("http://"):
+            self.kill()
+            raise AssertionError("the server did not start")
 
     def kill(self) -> None:
         """End it with SIGKILL."""
@@ -58,6 +61,9 @@ class Served:
         """End it as a service manager does; it must end well."""
         if self._process is not None:
             self._process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(WAIT_S)
+            self._process.kill()
             assert self._reap() == 0
 
     def _reap(self) -> int:

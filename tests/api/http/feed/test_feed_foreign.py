@@ -88,13 +88,14 @@ def test_the_websocket_of_npm_follows_the_feed(shared: Served, pytestconfig: pyt
     folder = folder_with("ws", pytestconfig)
     shared.write([made.open_account("A1"), made.define("AAPL")])
     url = f"ws://127.0.0.1:{shared.port}/v1/feed"
-    process = subprocess.Popen(
-        ["node", "-e", FOLLOW, url, "40"], cwd=folder, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "snapshot\n"
-    shared.write([made.deal(f"n{n}", "A1", f"n{n}") for n in range(40)], at_once=3)
-    told = json.loads(process.stdout.readline())
-    assert told == sorted(f"n{n}" for n in range(40))
-    assert process.wait(30) == 0
-    process.stdout.close()
+    words = ["node", "-e", FOLLOW, url, "40"]
+    with subprocess.Popen(words, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "snapshot\n"
+            shared.write([made.deal(f"n{n}", "A1", f"n{n}") for n in range(40)], at_once=3)
+            told = json.loads(process.stdout.readline())
+            assert told == sorted(f"n{n}" for n in range(40))
+            assert process.wait(120) == 0
+        finally:
+            process.kill()
