@@ -8,6 +8,7 @@ from domain.commands import Topic
 from domain.events import CommandRefused
 from schemas import codec
 from schemas.envelope import Record
+from streams.log import TopicPartition
 
 Status = Literal["accepted", "duplicate", "refused", "conflict", "lacking"]
 
@@ -67,4 +68,17 @@ def answer_again(
         reason=refusal.reason if isinstance(refusal, CommandRefused) else None,
         numbers=refusal.numbers if isinstance(refusal, CommandRefused) else {},
         replayed=replayed,
+    )
+
+
+def conflict(command_id: str, place: TopicPartition, first: Answer) -> Answer:
+    """Return the answer to a command whose id was used before, with other content."""
+    return Answer(
+        status="conflict",
+        command_id=command_id,
+        topic=place[0],
+        partition=place[1],
+        reason="conflict",
+        detail=f"command id {command_id!r} was used before with other content",
+        numbers={"first_position": first.position or "", "first_seq": str(first.seq)},
     )

@@ -1,4 +1,4 @@
-"""One batch of commands, decided under the locks of its partitions: the pure middle of a ledger.
+"""One batch of commands, decided: the pure middle of a ledger.
 
 Everything it needs was fetched before; it makes rows of records, changed entities and answers, and
 touches nothing that outlives it but the memory of what was already committed.
@@ -24,15 +24,16 @@ from schemas import codec
 from schemas.envelope import Envelope, Record, Recorded
 from schemas.envelope_text import basis_text, value_of
 from schemas.partitioning import partition_of
-from streams.answers import Answer, answer_again
+from streams.answers import Answer, answer_again, conflict
 from streams.log import TopicPartition
 from streams.memory import Made, PartitionWork, StreamHead, StreamView
-from streams.postgres_log import TOPIC_CODES, RecordRow, Tail
+from streams.postgres_log import Tail
+from streams.record_rows import TOPIC_CODES, RecordRow
 
 Decide = Callable[[View, Request, str], Decision]
 Evolve = Callable[[View, Stamped], list[tuple[str, str, Entity]]]
 
-_NS_PER_SECOND: Final = 1_000_000_000
+_SECOND_NS: Final = 1_000_000_000
 
 
 class Asked(Struct, frozen=True, gc=False):
@@ -113,10 +114,7 @@ class Batch:
 
     def tails(self) -> dict[TopicPartition, Tail]:
         """Return where the partitions that were written to end now."""
-        return {
-            place: Tail(self.next_offset[place], self.last_ns[place])
-            for place in sorted(self.written)
-        }
+        return {at: Tail(self.next_offset[at], self.last_ns[at]) for at in sorted(self.written)}
 
     def answers_to(self, ref: bytes) -> bool:
         """Tell whether a command is one of this batch's that were recorded."""
@@ -185,8 +183,8 @@ class Batch:
     def _view(self, one: Asked) -> StreamView:
         """Return the view of a stream, the same one for the whole batch."""
         lookup = None if one.place[0] == "reference" else self._instrument
-        view = StreamView(self._works[one.place], one.request.key, lookup)
-        self._views[one.place, one.request.key] = view
+        key = one.request.key
+        self._views[one.place, key] = view = StreamView(self._works[one.place], key, lookup)
         return view
 
     def _answer_before(self, one: Asked) -> None:
@@ -201,7 +199,7 @@ class Batch:
             content_hash = codec.envelope(record.value).command_hash
             answer = answer_again(one.request.command_id, one.place[0], record, replayed=True)
         if content_hash != one.content_hash:
-            answer = _conflict(one, answer)
+            answer = conflict(one.request.command_id, one.place, answer)
         self.answers.append(answer)
 
     def _pass_by(self, one: Asked, decision: Lacking | Known) -> None:
@@ -384,9 +382,9 @@ class Batch:
 
     def _instant(self, time_ns: int) -> Instant:
         """Return the Instant of a time; most fall in the same second as the one before."""
-        second, fraction_ns = divmod(time_ns, _NS_PER_SECOND)
+        second, fraction_ns = divmod(time_ns, _SECOND_NS)
         if second != self._second[0]:
-            self._second = (second, from_ns(second * _NS_PER_SECOND)[:20])
+            self._second = (second, from_ns(second * _SECOND_NS)[:20])
         return Instant(f"{self._second[1]}{fraction_ns:09d}Z")
 
 
@@ -396,16 +394,4 @@ def _refusal(request: Request, reason: str, numbers: dict[str, str]) -> CommandR
         command_type=type(request.command).__name__,
         asked=msgspec.to_builtins(request.command),
         numbers=numbers,
-    )
-
-
-def _conflict(one: Asked, first: Answer) -> Answer:
-    return Answer(
-        status="conflict",
-        command_id=one.request.command_id,
-        topic=one.place[0],
-        partition=one.place[1],
-        reason="conflict",
-        detail=f"command id {one.request.command_id!r} was used before with other content",
-        numbers={"first_position": first.position or "", "first_seq": str(first.seq)},
     )

@@ -19,7 +19,8 @@ from streams import binary_copy
 from streams.arrays import bytes_array, smallint_array, text_array
 from streams.log import TOPICS, TopicPartition
 from streams.memory import EntityRef, PartitionWork, StreamHead
-from streams.postgres_log import ADVANCE, TOPIC_CODES, Tail, told_tails
+from streams.postgres_log import ADVANCE, Tail, told_tails
+from streams.record_rows import TOPIC_CODES
 
 FORMAT: Final = 1
 """Raised when entities change their meaning, or the decider what it makes of an event."""

@@ -20,7 +20,8 @@ from streams.batch import Asked, Batch
 from streams.entity_store import Changes, IndexState
 from streams.log import TopicPartition
 from streams.memory import EntityRef, PartitionWork
-from streams.postgres_log import Tail, copy_packed, lock
+from streams.postgres_log import Tail, lock
+from streams.record_rows import copy_packed
 
 _TRUSTED_AFTER: Final = 2
 """After as many batches in which nothing was known, nothing is taken to be known in the next."""

@@ -30,7 +30,7 @@ from streams.kafka_client import (
     reporting_outage,
     stop_all,
 )
-from streams.kafka_reading import Reading, recorded_at
+from streams.kafka_reading import Reading, record_maker, recorded_at
 from streams.kafka_refusal import explain_refusal
 from streams.kafka_topics import ensure_topics, topic_name
 from streams.kafka_writing import Writing
@@ -269,14 +269,7 @@ class KafkaLog:
         return next(topic for topic in TOPICS if self._places(topic)[0].topic == at.topic)
 
     def _maker(self, at: TopicPartition) -> Callable[[Any], Record]:
-        topic, partition = self._topic(at), at.partition
-
-        def make(told: Any) -> Record:
-            # What others wrote may be anything: a key that is no text, no value at all.
-            key = None if told.key is None else told.key.decode(errors="surrogateescape")
-            return Record(topic, partition, told.offset, key, told.value or b"")
-
-        return make
+        return record_maker(self._topic(at), at.partition)
 
 
 def _event(record: Record) -> object:

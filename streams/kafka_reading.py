@@ -17,7 +17,9 @@ from aiokafka.protocol.offset import OffsetRequest  # type: ignore[import-untype
 from aiokafka.record.memory_records import MemoryRecords  # type: ignore[import-untyped]
 from msgspec import Struct
 
+from domain.commands import Topic
 from domain.times import Instant, to_ns
+from schemas.envelope import Record
 from streams.kafka_client import AWAY
 from streams.kafka_headers import RECORDED_TIME
 from streams.log import LogError
@@ -262,3 +264,14 @@ def check(code: int) -> None:
     kind = errors.for_code(code)
     if kind is not errors.NoError:
         raise kind()
+
+
+def record_maker(topic: Topic, partition: int) -> Callable[[Any], Record]:
+    """Return what makes a record of the log of one of Kafka's."""
+
+    def make(told: Any) -> Record:
+        # What others wrote may be anything: a key that is no text, no value at all.
+        key = None if told.key is None else told.key.decode(errors="surrogateescape")
+        return Record(topic, partition, told.offset, key, told.value or b"")
+
+    return make

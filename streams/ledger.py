@@ -34,21 +34,16 @@ from schemas.partitioning import partition_of
 from streams import catch_up, entity_store, foreseen
 from streams.answers import Answer
 from streams.batch import Asked, Batch, Decide, Evolve, Rules
+from streams.batch_size import BatchSize
 from streams.entity_store import IndexState
 from streams.foreseen import Foreseen, Trust
 from streams.log import TopicPartition, command_ref
 from streams.memory import NO_RECORD, EntityRef, PartitionMemory, PartitionWork, StreamHead
-from streams.postgres_log import PostgresLog, Tail, copy_records, lock, packed_records
+from streams.postgres_log import PostgresLog, Tail, lock
+from streams.record_rows import copy_records, packed_records
 
 KeysOf = Callable[[Request], Iterable[EntityKey]]
 
-BATCH_NS: Final = 50_000_000
-"""How long a batch should hold its locks: other writers wait for it."""
-_QUICK_NS: Final = BATCH_NS * 3 // 4
-FIRST_BATCH: Final = 256
-SMALLEST_BATCH: Final = 128
-"""On a busy machine, what each batch costs beside its commands takes most of its time."""
-LARGEST_BATCH: Final = 4096
 BULK: Final = 256
 """As many commands at once are decided on what is foreseen."""
 MEMORY_SIZE: Final = 4096
@@ -90,7 +85,7 @@ class Ledger:
         self._keys_of = keys_of
         self._memory_size = memory_size
         self._memories: dict[TopicPartition, PartitionMemory] = {}
-        self._batch_size, self._bulk_size = _BatchSize(), _BatchSize()
+        self._batch_size, self._bulk_size = BatchSize(), BatchSize()
         self._trust = Trust()
         self._rehearses = False
         self._turn = threading.Lock()
@@ -397,25 +392,6 @@ class Ledger:
             if self._reader is None or self._reader.closed:
                 self._reader = self.log.connect()
             return self._reader
-
-
-class _BatchSize:
-    """How many commands go into a batch, so that it holds its locks as long as it may."""
-
-    def __init__(self) -> None:
-        self._size = FIRST_BATCH
-
-    def share(self, left: int) -> int:
-        """Return how many of the commands that are left go into the next batch: no small rest."""
-        batches = -(-left // self._size)
-        return -(-left // batches)
-
-    def adapt(self, done: int, elapsed_ns: int) -> None:
-        """Take more commands, or fewer, into the batches to come, by how long one took."""
-        if elapsed_ns > BATCH_NS:
-            self._size = max(self._size * 3 // 4, SMALLEST_BATCH)
-        elif 2 * done > self._size and elapsed_ns * self._size < done * _QUICK_NS:
-            self._size = min(self._size * 5 // 4, LARGEST_BATCH)
 
 
 def _new_id() -> str:

@@ -5,7 +5,6 @@ given under that lock, so that no reader can see n + 1 before n, and several pro
 """
 
 import hashlib
-import struct
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,7 +22,6 @@ from infra import migrations, postgres
 from infra.postgres import Connection
 from schemas import codec
 from schemas.envelope import Envelope, Record
-from streams import binary_copy
 from streams.arrays import register_arrays
 from streams.log import (
     PARTITIONS,
@@ -35,15 +33,9 @@ from streams.log import (
     command_ref,
 )
 from streams.migrations import MIGRATIONS, OWNER
-
-TOPIC_CODES: Final[dict[Topic, int]] = {"events": 0, "prices": 1, "reference": 2}
-"""Topics as the tables number them; never renumber."""
+from streams.record_rows import TOPIC_CODES, copy_records
 
 _CHUNK: Final = 2000
-_COPY: Final = (
-    'COPY log_records (topic, partition, "offset", recorded_ns, hash, command_ref, key, value)'
-    " FROM STDIN (FORMAT BINARY)"
-)
 ADVANCE: Final = (
     "UPDATE log_partitions kept"
     " SET next_offset = told.next_offset, last_recorded_ns = told.last_recorded_ns"
@@ -53,14 +45,6 @@ ADVANCE: Final = (
     " WHERE kept.topic = told.topic AND kept.partition = told.partition"
 )
 """Writes down where partitions end now; its parameters are `told_tails`."""
-_PLACE: Final = struct.Struct(">hihihiqiq")
-"""The count of columns, and the first four of them, as `_COPY` takes them."""
-_DIGESTS: Final = struct.Struct(">hihihiqiqi32si16si")
-"""As `_PLACE`, then hash and command_ref, and the length of the key."""
-_LENGTH: Final = struct.Struct(">i").pack
-
-RecordRow = tuple[int, int, int, int, bytes, bytes | None, str | None, bytes]
-"""Topic, partition, offset, recorded_ns, hash, command_ref, key, value."""
 
 
 class Tail(Struct, frozen=True):
@@ -324,42 +308,6 @@ def append_locked(
     after = Tail(offset, last_ns)
     advance(connection, {(topic, partition): after})
     return after
-
-
-def copy_records(connection: Connection, rows: Iterable[RecordRow]) -> None:
-    """Send rows of records, in the order of the columns of `_COPY`, as they are made."""
-    copy_packed(connection, packed_records(rows))
-
-
-def packed_records(rows: Iterable[RecordRow]) -> Iterator[bytes]:
-    """Yield rows of records as they are sent, many at a time."""
-    return binary_copy.stream(map(_packed, rows))
-
-
-def copy_packed(connection: Connection, chunks: Iterable[bytes]) -> None:
-    """Send rows of records that are packed."""
-    with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
-        for chunk in chunks:
-            copy.write(chunk)
-
-
-def _packed(row: RecordRow) -> bytes:
-    topic, partition, offset, recorded_ns, digest, ref, key, value = row
-    if key is not None and ref is not None:
-        name = key.encode()
-        place = _DIGESTS.pack(
-            *(8, 2, topic, 2, partition, 8, offset, 8, recorded_ns, 32, digest, 16, ref, len(name))
-        )
-        return b"".join((place, name, _LENGTH(len(value)), value))
-    return b"".join(
-        (
-            _PLACE.pack(8, 2, topic, 2, partition, 8, offset, 8, recorded_ns),
-            binary_copy.field(digest),
-            binary_copy.field(ref),
-            binary_copy.field(None if key is None else key.encode()),
-            binary_copy.field(value),
-        )
-    )
 
 
 def advance(connection: Connection, tails: Mapping[TopicPartition, Tail]) -> None:

@@ -14,7 +14,8 @@ from schemas.envelope import Record
 from schemas.validity import Halt, Void
 from streams.deciding.lane import Flight, Lane
 from streams.deciding.metrics import DeciderMetrics
-from streams.deciding.steps import LaneRunner, Reader, maker
+from streams.deciding.steps import LaneRunner, Reader
+from streams.kafka_reading import record_maker
 from streams.kafka_tail import Tail
 from streams.log import TopicPartition
 from streams.ownership import Observed
@@ -106,7 +107,7 @@ class LogFollowing:
             self._halt(place, Halt(follower.next_offset, "the log ends before it"))
             return
         self._heads[place] = head
-        make = maker(place)
+        make = record_maker(*place)
         if told and told[0].offset != self._ahead.get(place, follower.next_offset):
             # Another question was answered first.
             told = [one for one in told if one.offset >= follower.next_offset]

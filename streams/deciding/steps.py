@@ -20,14 +20,14 @@ from streams.deciding.following import Follower
 from streams.deciding.lane import DEPTH, Flight, Lane, Waiting
 from streams.deciding.metrics import DeciderMetrics
 from streams.deciding.pace import Pace
-from streams.kafka_reading import Reading
+from streams.kafka_reading import Reading, record_maker
 from streams.kafka_topics import topic_name
 from streams.kafka_writing import Writing
 from streams.log import Draft, LogError, TopicPartition
 
 _log = logging.getLogger(__name__)
 _CHUNK_BYTES: Final = 1_500_000
-"""Bytes of them: what they make must fit into one append."""
+"""Of commands that are decided together: what they make must fit into one append."""
 _DENSE: Final = 200
 """Records worth reading over, to read others in one go."""
 _PATIENCE_S: Final = 5.0
@@ -86,7 +86,7 @@ class Reader:
         return found
 
     async def _run(self, place: TopicPartition, offset: int, count: int) -> list[Record]:
-        return await self._reading.read(self.at(place), offset, count, maker(place))
+        return await self._reading.read(self.at(place), offset, count, record_maker(*place))
 
     async def follow_to(self, places: Mapping[TopicPartition, int]) -> bool:
         """Wait until followers have read up to offsets; tell whether they have, in time."""
@@ -130,18 +130,6 @@ class Reader:
                 reached.set_result(None)
             else:
                 self._awaited.setdefault(place, []).append((offset, reached))
-
-
-def maker(place: TopicPartition) -> Callable[[Any], Record]:
-    """Return what makes a record of the log of one of Kafka's."""
-    topic, partition = place
-
-    def make(told: Any) -> Record:
-        # What others wrote may be anything: a key that is no text, no value at all.
-        key = None if told.key is None else told.key.decode(errors="surrogateescape")
-        return Record(topic, partition, told.offset, key, told.value or b"")
-
-    return make
 
 
 class LaneRunner:

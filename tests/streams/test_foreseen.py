@@ -8,7 +8,7 @@ import pytest
 from domain import decider
 from domain.commands import Request
 from infra.errors import ServerUnavailable
-from streams import foreseen, ledger
+from streams import batch_size, foreseen, ledger
 from streams.answers import Status
 from streams.foreseen import Foreseen, Trust
 from streams.ledger import Ledger
@@ -23,7 +23,7 @@ _SIZE = 5
 @pytest.fixture(autouse=True)
 def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("FIRST_BATCH", "SMALLEST_BATCH", "LARGEST_BATCH"):
-        monkeypatch.setattr(ledger, name, _SIZE)
+        monkeypatch.setattr(batch_size, name, _SIZE)
     monkeypatch.setattr(ledger, "BULK", _SIZE)
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from domain import decider
 from domain.commands import Request
 from infra import postgres
-from streams import ledger
+from streams import batch_size, ledger
 from streams.answers import Answer
 from streams.catch_up import rebuild_entities
 from streams.ledger import Ledger
@@ -129,6 +129,6 @@ def in_bulk(size: int) -> Iterator[None]:
     """Have whatever is submitted foreseen, in batches of a size."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("FIRST_BATCH", "SMALLEST_BATCH", "LARGEST_BATCH"):
-            patch.setattr(ledger, name, size)
+            patch.setattr(batch_size, name, size)
         patch.setattr(ledger, "BULK", 1)
         yield

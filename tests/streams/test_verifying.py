@@ -10,9 +10,10 @@ from projections.registry import PROJECTIONS
 from projections.rows import CHANGED_OFFSET, Table
 from schemas.partitioning import partition_of
 from streams.ledger import Ledger
-from streams.postgres_log import TOPIC_CODES, PostgresLog
+from streams.postgres_log import PostgresLog
 from streams.projecting import Projector
 from streams.read_models import ReadModels
+from streams.record_rows import TOPIC_CODES
 from streams.verifying import verify
 from tests.streams.sample_book import sample_requests
 
