@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from infra.embedded import embedded_server
 from infra.settings import ServerUrl, Settings
@@ -140,13 +140,17 @@ class Parts:
         """Where texts are that may have to be forgotten."""
         return Vault(self._store_dsn, self.schema)
 
+    @cached_property
+    def book(self) -> PostgresBook:
+        """Where a ledger on Postgres has its transfers."""
+        return PostgresBook(cast("Ledger", self.ledger))
+
     @contextlib.contextmanager
     def transfers(self) -> Iterator[TransferBook]:
         """Yield where transfers on their way are found."""
         ledger = self.ledger
         if isinstance(ledger, Ledger):
-            with PostgresBook.of(ledger) as book:
-                yield book
+            yield self.book
             return
         from streams.deciding.transfers import KafkaBook
 
@@ -156,7 +160,7 @@ class Parts:
     def close(self) -> None:
         """Close what was opened, all of it whatever becomes of any."""
         with contextlib.ExitStack() as stack:
-            for name in ("log", "streams", "vault", "copy", "models", "ledger"):
+            for name in ("log", "streams", "vault", "copy", "models", "ledger", "book"):
                 part = self.__dict__.get(name)
                 if part is not None:
                     stack.callback(part.close)

@@ -79,6 +79,7 @@ class Projector:
         self._scans_from = scans_from
         self._folds = Folds(self._models.fetch, self._note_failed)
         self._states: dict[TopicPartition, PartitionState] = {}
+        self._by_topic: dict[Topic, list[Projection]] = {}
         self._failed: dict[tuple[str, int], int] = {}
         self._places: dict[TopicPartition, dict[str, int]] = {}
         self._halts: dict[TopicPartition, str] = {}
@@ -92,7 +93,7 @@ class Projector:
         A process that is projecting already is waited for. Halts are written down, not raised:
         `status` tells them.
         """
-        if not self._behind():
+        if self._stand() == self._up_to_date:
             return 0
         done = 0
         with self._models.projecting_lock():
@@ -125,9 +126,19 @@ class Projector:
             finally:
                 self._reading = self._source
 
-    def _steps(self, behind: Iterable[TopicPartition]) -> Iterator[int]:
-        """Project partitions to their heads, yielding how many records each step has read."""
-        for topic, partition in behind:
+    def _steps(self, behind: Mapping[TopicPartition, int]) -> Iterator[int]:
+        """Project partitions to their heads, yielding how many records each step has read.
+
+        What is a little behind goes in one transaction, as each costs as much as its rows.
+        """
+        left: Iterable[TopicPartition] = behind
+        if len(behind) > 1 and sum(behind.values()) <= self._batch:
+            heads = {at: min(self.places(*at).values()) + count for at, count in behind.items()}
+            with contextlib.suppress(LogHalted):
+                yield self.step_together(dict.fromkeys(behind, ()))
+                places = {at: self.places(*at).values() for at in heads}
+                left = [at for at, head in heads.items() if min(places[at], default=head) < head]
+        for topic, partition in left:
             with contextlib.suppress(LogHalted):
                 while read := self.step(topic, partition):
                     yield read
@@ -153,20 +164,22 @@ class Projector:
             raise
         return 0 if read is None else read.reached.next_offset - read.from_offset
 
-    def step_together(self, delivered: Mapping[TopicPartition, Sequence[Record]]) -> None:
+    def step_together(self, delivered: Mapping[TopicPartition, Sequence[Record]]) -> int:
         """Project what came of several partitions in one transaction, each as `step` does.
 
-        Raises what `step` raises for any of them. What it did is not known then, but to the store:
-        `step` tells for each by itself.
+        Returns how many records were read. Raises what `step` raises for any of them: what it did
+        is not known then, but to the store, and `step` tells for each by itself.
         """
         try:
             with no_cycle_search():
                 read = [self._read(*place, records) for place, records in delivered.items()]
-                self._project([one for one in read if one is not None])
+                steps = [one for one in read if one is not None]
+                self._project(steps)
         except BaseException:
             for place in delivered:
                 self.forget(*place)
             raise
+        return sum(one.reached.next_offset - one.from_offset for one in steps)
 
     def read_on(
         self, topic: Topic, partition: int, steps: int, head: int, *, scans: bool = True
@@ -223,13 +236,19 @@ class Projector:
         return lags_of(self._models.projections, self._models.checkpoints(), heads)
 
     def _of_topic(self, topic: Topic) -> list[Projection]:
-        return [one for one in self._models.projections if one.topic == topic]
+        found = self._by_topic.get(topic)
+        if found is None:
+            found = [one for one in self._models.projections if one.topic == topic]
+            self._by_topic[topic] = found
+        return found
+
+    def _stand(self) -> tuple[dict[tuple[str, int], Checkpoint], dict[Topic, list[int]]]:
+        """Return the checkpoints, and the log's heads."""
+        return self._models.checkpoints(), all_heads(self._source)
 
     def _behind(self) -> dict[TopicPartition, int]:
         """Return the partitions that are behind, and by how many records."""
-        stand = checkpoints, all_heads_now = self._models.checkpoints(), all_heads(self._source)
-        if stand == self._up_to_date:
-            return {}
+        stand = checkpoints, all_heads_now = self._stand()
         behind: dict[TopicPartition, int] = {}
         for topic, heads in all_heads_now.items():
             for partition, head in enumerate(heads):
@@ -376,17 +395,4 @@ def _heads(step: _Step) -> dict[str, Head]:
     return {stream: step.reached.heads[stream] for stream in step.batch.streams}
 
 
-def rebuild(
-    log: Log, models: ReadModels, projections: Iterable[Projection], *, batch: int = BATCH
-) -> int:
-    """Empty projections and fill them from the log's beginning; return how many records were read.
-
-    Nobody else projects meanwhile; readers see the tables fill.
-    """
-    with models.projecting_lock():
-        for projection in projections:
-            models.empty(projection)
-    return Projector(log, models, batch=batch).catch_up()
-
-
-__all__ = ["CheckpointMoved", "Lag", "Projector", "rebuild", "stamp"]
+__all__ = ["CheckpointMoved", "Lag", "Projector", "stamp"]

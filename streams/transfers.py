@@ -7,7 +7,7 @@ and never done twice. Everything is in the log; the table of settled transfers o
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Final, Literal, Protocol, cast
 
@@ -101,7 +101,7 @@ def settle_transfers(
     settled: list[Settled] = []
     with contextlib.ExitStack() as stack:
         if book is None:
-            book = stack.enter_context(PostgresBook.of(cast("Ledger", ledger)))
+            book = stack.enter_context(contextlib.closing(PostgresBook(cast("Ledger", ledger))))
         stack.enter_context(book.alone())
         while sent := book.pending():
             pending = [_pending(one, legs_of) for one in sent]
@@ -121,19 +121,20 @@ def _pending(sent: Sent, legs_of: LegsOf) -> _Pending:
 class PostgresBook:
     """The transfers of a Postgres ledger, by its index of entities."""
 
-    def __init__(self, ledger: Ledger, connection: Connection) -> None:
+    def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._connection = connection
+        self._opened: Connection | None = None
 
-    @classmethod
-    @contextlib.contextmanager
-    def of(cls, ledger: Ledger) -> Iterator["PostgresBook"]:
-        """Yield the book of a ledger, with a connection of its own."""
-        connection = ledger.log.connect()
-        try:
-            yield cls(ledger, connection)
-        finally:
-            connection.close()
+    @property
+    def _connection(self) -> Connection:
+        """A connection of its own, kept: to open one takes longer than to look."""
+        if self._opened is None or self._opened.closed:
+            self._opened = self._ledger.log.connect()
+        return self._opened
+
+    def close(self) -> None:
+        """Close its connection; to use it again opens another."""
+        postgres.close(self._opened)
 
     def alone(self) -> AbstractContextManager[None]:
         """Keep others from settling for a block."""

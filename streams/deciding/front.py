@@ -62,7 +62,7 @@ _REQUEST_S: Final = 10.0
 _OVERLOAD_PAUSE_S: Final = 0.1
 _LITTLE: Final = 256
 _FLUSH_S: Final = 1
-_GATHER_S: Final = 0.004
+_GATHER_S: Final = 0.015
 """How long commands gather, at most, while those that were sent last are on their way."""
 
 

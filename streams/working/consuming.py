@@ -30,7 +30,7 @@ TAKEN: Final = 4000
 """While so many records wait to be handed on, no more are taken."""
 WITHIN_S: Final = 0.005
 """How long a record waits for others: what is handed on together costs little more than one."""
-_BETWEEN_S: Final = 0.005
+_BETWEEN_S: Final = 0.035
 """From one read to the next: a broker that is asked again at once answers for each record."""
 SESSION_S: Final = 2.0
 """A worker that is silent for so long is taken for dead, unless the brokers allow only more."""

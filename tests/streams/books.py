@@ -1,12 +1,16 @@
 """What a log and its index hold, for comparing: all of it, or what does not differ between runs."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from infra.postgres import Connection
+from projections.rows import Projection
 from schemas import codec
 from schemas.envelope import Recorded
 from streams.log import TOPICS
 from streams.postgres_log import PostgresLog
+from streams.projecting import BATCH, Projector
+from streams.read_models import ReadModels
 from streams.reader import fresh_state, read_valid
 
 
@@ -59,3 +63,16 @@ def index_rows(connection: Connection) -> dict[str, list[tuple[Any, ...]]]:
         table: sorted(connection.execute(f"SELECT * FROM {table}".encode()).fetchall())
         for table in ("decider_checkpoints", "decider_streams", "decider_entities")
     }
+
+
+def rebuild(
+    log: PostgresLog, models: ReadModels, projections: Iterable[Projection], batch: int = BATCH
+) -> int:
+    """Empty projections and fill them from the log's beginning; return how many records were read.
+
+    Nobody else projects meanwhile; readers see the tables fill.
+    """
+    with models.projecting_lock():
+        for projection in projections:
+            models.empty(projection)
+    return Projector(log, models, batch=batch).catch_up()

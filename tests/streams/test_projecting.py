@@ -21,10 +21,11 @@ from schemas.partitioning import partition_of
 from streams.ledger import Ledger
 from streams.log import Draft
 from streams.postgres_log import PostgresLog
-from streams.projecting import CheckpointMoved, Projector, rebuild
+from streams.projecting import CheckpointMoved, Projector
 from streams.read_models import Advance, ReadModels
 from streams.verifying import verify
 from tests.beside import beside
+from tests.streams.books import rebuild
 from tests.streams.read_rows import all_checkpoints, all_rows
 from tests.streams.sample_book import sample_requests
 
@@ -78,6 +79,27 @@ def test_batches_of_any_size_and_a_rebuild_make_the_same_rows(
     assert verify(log, models).differences == []
     assert verify(log, small).differences == []
     small.close()
+
+
+def test_what_is_a_little_behind_is_written_in_one_transaction(
+    log: PostgresLog, ledger: Ledger, models: ReadModels
+) -> None:
+    projector = Projector(log, models)
+    for requests in (sample_requests()[:100], sample_requests()[100:]):
+        ledger.submit(requests)
+        before = _transactions(models)
+        assert projector.catch_up() > 1
+        moved = _transactions(models).items() - before.items()
+        assert len({place for (_, place), _ in moved}) > 1
+        assert len({transaction for _, transaction in moved}) == 1
+
+
+def _transactions(models: ReadModels) -> dict[tuple[str, str], str]:
+    """What wrote each checkpoint last, by projection and partition."""
+    rows = models.connection.execute(
+        "SELECT projection, topic || partition, xmin::text FROM projection_checkpoints"
+    ).fetchall()
+    return {(projection, place): transaction for projection, place, transaction in rows}
 
 
 def test_nothing_is_read_twice_and_status_says_where_all_stand(

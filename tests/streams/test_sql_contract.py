@@ -18,10 +18,11 @@ from projections.registry import PROJECTIONS
 from streams.ledger import Ledger
 from streams.past import Past
 from streams.postgres_log import PostgresLog
-from streams.projecting import Projector, rebuild
+from streams.projecting import Projector
 from streams.read_models import ReadModels
 from streams.sql_contract import contract_schema, ensure, is_current, reader_role
 from streams.sql_views import VIEWS, SqlView
+from tests.streams.books import rebuild
 from tests.streams.sample_book import at, sample_requests
 
 QUERIES = (
