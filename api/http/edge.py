@@ -132,6 +132,7 @@ class _Exchange:
         state["correlation_id"] = trace[1] if trace else self._id
 
     async def run(self, app: ASGIApp, receive: Receive, refusal: Problem | None) -> None:
+        """Have the application answer, or tell a refusal; a fault is answered and logged."""
         self._metrics.under_way.inc()
         try:
             if refusal is not None:

@@ -166,6 +166,7 @@ class Counter:
         self._failed = False
 
     def run(self, lines: Iterator[Line]) -> None:
+        """Submit all lines in chunks; the next one is read while one is being submitted."""
         with ThreadPoolExecutor(1, thread_name_prefix="submit") as pool:
             before: tuple[list[Line], Future[list[Answer | Missing]]] | None = None
             size = _FIRST_CHUNK
