@@ -257,4 +257,6 @@ def _lent_passage(uid: int, gid: int) -> list[str]:
         reason = "root's folders are closed to the account that PostgreSQL has to run as"
         raise ServerUnavailable(PART, reason, "run as an ordinary user, or install setpriv")
     ids = [f"--reuid={uid}", f"--regid={gid}", "--clear-groups"]
-    return [setpriv, *ids, "--inh-caps=+dac_override", "--ambient-caps=+dac_override", "--"]
+    caps = ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
+    # Without this bit access(2), by which initdb looks for its server, knows no capabilities.
+    return [setpriv, *ids, *caps, "--securebits=+no_setuid_fixup", "--"]

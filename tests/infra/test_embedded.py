@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import pwd
+import shutil
 import signal
 import subprocess
 import sys
@@ -330,6 +331,25 @@ def test_root_changes_no_mode_on_the_way(tmp_path: Path) -> None:
     with embedded_server(closed / "home") as dsn:
         assert ask(dsn, "SELECT 1") == 1
     assert closed.stat().st_mode & 0o777 == 0o700
+
+
+@AS_ROOT
+def test_root_runs_programs_that_are_in_a_closed_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a clone that `mktemp -d` made room for: initdb looks for its server by access(2)."""
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    programs = Path(cluster._program("initdb")).parents[2]
+    for name in (programs.name, f"{programs.name}.libs"):
+        if (programs.parent / name).is_dir():
+            shutil.copytree(programs.parent / name, closed / name, symlinks=True)
+    bin_folder = (
+        closed / programs.name / Path(cluster._program("initdb")).parent.relative_to(programs)
+    )
+    monkeypatch.setattr(cluster, "_program", lambda name: str(bin_folder / name))
+    with embedded_server(closed / "home") as dsn:
+        assert ask(dsn, "SELECT 1") == 1
 
 
 @AS_ROOT
