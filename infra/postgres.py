@@ -93,6 +93,30 @@ def _cut_off(descriptor: int) -> None:
 
 
 @contextlib.contextmanager
+def sent_together(connection: Connection, *, isolation: str = "READ COMMITTED") -> Iterator[None]:
+    """Make a transaction of a block, whose statements are sent without a wait for each answer.
+
+    Only what asks for rows waits, for all that was sent until then. So what is wrong with a
+    statement may be raised by a later one, or at the end of the block. COPY is not possible.
+    Within another transaction nothing is sent together.
+    """
+    if connection.info.transaction_status != TransactionStatus.IDLE:
+        with connection.transaction():
+            yield
+        return
+    try:
+        with connection.pipeline():
+            connection.execute(f"BEGIN ISOLATION LEVEL {isolation}".encode(), prepare=False)
+            yield
+            connection.execute("COMMIT", prepare=False)
+    except BaseException:
+        # The server has gone back by itself where the connection is lost.
+        if not connection.closed:
+            connection.rollback()
+        raise
+
+
+@contextlib.contextmanager
 def reporting_outage(part: str = "PostgreSQL") -> Iterator[None]:
     """Turn the loss of the server in the middle of work into ServerUnavailable.
 

@@ -1,6 +1,6 @@
 """Checkpoints, heads and News as a write moves them: one statement for all of its partitions."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -73,23 +73,28 @@ class _HeadAt(Struct, frozen=True):
     hash: str
 
 
-def move_checkpoints(
+def ask_moves(
     connection: Connection, schema: str, advances: Sequence["Advance"]
-) -> tuple[dict[str, str], bool]:
+) -> Callable[[], tuple[dict[str, str], bool]]:
     """Move the checkpoints that stand where advances start, write their heads, tell the News.
 
-    Return what says of which tables (`MADE`), by projection, and whether all have moved; else the
-    transaction is to be given up.
+    What is returned waits for it, and returns what says of which tables (`MADE`), by projection,
+    and whether all have moved; else the transaction is to be given up.
     """
     moves = [_move(one) for one in advances]
     first = [one for one in moves if not one.from_offset]
     later = [one for one in moves if one.from_offset]
-    begun = connection.execute(_BEGIN, (_told(first),)).rowcount if first else 0
+    begun = connection.execute(_BEGIN, (_told(first),)) if first else None
     news = [encode(one).decode() for one in news_of(advances)]
     told = (_told(later), _told(moves), _told(_heads(advances)), schema, _told(news))
-    rows = connection.execute(_GO_ON, told).fetchall()
-    moved = rows[0][2] if rows else 0
-    return {row[0]: row[1] for row in rows}, begun + moved == len(moves)
+    gone_on = connection.execute(_GO_ON, told)
+
+    def taken() -> tuple[dict[str, str], bool]:
+        rows = gone_on.fetchall()
+        moved = (rows[0][2] if rows else 0) + (0 if begun is None else begun.rowcount)
+        return {row[0]: row[1] for row in rows}, moved == len(moves)
+
+    return taken
 
 
 def _move(one: "Advance") -> _Move:

@@ -6,7 +6,7 @@ brought up from the log (streams/catch_up.py).
 """
 
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -16,7 +16,7 @@ from domain.entities import AnyEntity, Entity
 from infra.postgres import Connection
 from schemas.envelope import Record
 from streams import binary_copy
-from streams.arrays import bytes_array, smallint_array, text_array
+from streams.arrays import bigint_array, bytes_array, smallint_array, text_array
 from streams.log import TOPICS, TopicPartition
 from streams.memory import EntityRef, PartitionWork, StreamHead
 from streams.postgres_log import ADVANCE, Tail, told_tails
@@ -68,13 +68,21 @@ class IndexState(Struct, frozen=True):
 
 def index_states(connection: Connection) -> dict[TopicPartition, IndexState]:
     """Return the state of every partition of the log, all as of one moment."""
-    rows = connection.execute(
+    return ask_states(connection)()
+
+
+def ask_states(connection: Connection) -> Callable[[], dict[TopicPartition, IndexState]]:
+    """Ask for what `index_states` does; what is returned waits for it."""
+    cursor = connection.execute(
         "SELECT log.topic, log.partition, log.next_offset, log.last_recorded_ns,"
         " coalesce(index.next_offset, 0), coalesce(index.format, %s), coalesce(index.term, 0)"
         " FROM log_partitions log LEFT JOIN decider_checkpoints index USING (topic, partition)",
         (FORMAT,),
     )
-    return {(TOPICS[topic], partition): IndexState(*state) for topic, partition, *state in rows}
+    return lambda: {
+        (TOPICS[topic], partition): IndexState(*state)
+        for topic, partition, *state in cursor.fetchall()
+    }
 
 
 def write_checkpoints(
@@ -89,9 +97,9 @@ def _told_checkpoints(
 ) -> dict[str, Any]:
     return {
         "format": FORMAT,
-        "checkpoint_topics": [TOPIC_CODES[topic] for topic, _ in offsets],
-        "checkpoint_partitions": [partition for _, partition in offsets],
-        "checkpoints": [next_offset for next_offset, _ in offsets.values()],
+        "checkpoint_topics": smallint_array(TOPIC_CODES[topic] for topic, _ in offsets),
+        "checkpoint_partitions": smallint_array(partition for _, partition in offsets),
+        "checkpoints": bigint_array(next_offset for next_offset, _ in offsets.values()),
         "terms": [term for _, term in offsets.values()],
     }
 
@@ -113,29 +121,40 @@ def fetch_entities(
     connection: Connection, wanted: Sequence[tuple[TopicPartition, EntityRef]]
 ) -> list[Entity | None]:
     """Return entities in the order they are asked for, None where there is none."""
+    return ask_entities(connection, wanted)()
+
+
+def ask_entities(
+    connection: Connection, wanted: Sequence[tuple[TopicPartition, EntityRef]]
+) -> Callable[[], list[Entity | None]]:
+    """Ask for what `fetch_entities` does; what is returned waits for it."""
     found: list[Entity | None] = [None] * len(wanted)
     if not wanted:
-        return found
-    with connection.cursor(binary=True) as cursor:
-        cursor.execute(
-            "SELECT asked.ordinality, kept.state"
-            " FROM unnest(%s::smallint[], %s::text[], %s::text[], %s::text[])"
-            " WITH ORDINALITY AS asked (topic, key, kind, id, ordinality)"
-            " JOIN decider_entities kept USING (topic, key, kind, id)",
-            (
-                smallint_array(TOPIC_CODES[place[0]] for place, _ in wanted),
-                text_array(key for _, (key, _, _) in wanted),
-                text_array(kind for _, (_, kind, _) in wanted),
-                text_array(entity_id for _, (_, _, entity_id) in wanted),
-            ),
-        )
+        return lambda: found
+    cursor = connection.execute(
+        "SELECT asked.ordinality, kept.state"
+        " FROM unnest(%s::smallint[], %s::text[], %s::text[], %s::text[])"
+        " WITH ORDINALITY AS asked (topic, key, kind, id, ordinality)"
+        " JOIN decider_entities kept USING (topic, key, kind, id)",
+        (
+            smallint_array(TOPIC_CODES[place[0]] for place, _ in wanted),
+            text_array(key for _, (key, _, _) in wanted),
+            text_array(kind for _, (_, kind, _) in wanted),
+            text_array(entity_id for _, (_, _, entity_id) in wanted),
+        ),
+        binary=True,
+    )
+
+    def taken() -> list[Entity | None]:
         for ordinal, state in cursor:
             found[ordinal - 1] = _DECODER.decode(state)
-    return found
+        return found
+
+    return taken
 
 
 class Changes(Struct, frozen=True):
-    """What is to be written of an index: entities that are new, packed, and all others; heads."""
+    """What is to be written of an index: entities that are copied, packed; all others; heads."""
 
     new: list[bytes]
     other: list[tuple[TopicPartition, EntityRef, Entity]]
@@ -187,17 +206,18 @@ def write_work(connection: Connection, works: Sequence[PartitionWork]) -> None:
     write_changes(connection, changes_of(works))
 
 
-def changes_of(works: Sequence[PartitionWork]) -> Changes:
+def changes_of(works: Sequence[PartitionWork], *, copies: bool = True) -> Changes:
     """Return what was changed in partitions, ready to be written.
 
-    What memory knows to be absent is copied; the rest may be there, and is written over it.
+    With `copies` what memory knows to be absent is copied; the rest may be there, and is written
+    over it.
     """
     new: list[tuple[TopicPartition, EntityRef, Entity]] = []
     other: list[tuple[TopicPartition, EntityRef, Entity]] = []
     heads: list[tuple[TopicPartition, str, StreamHead]] = []
     for work in works:
         for ref, entity in work.changed.items():
-            rows = new if work.is_new(ref) else other
+            rows = new if copies and work.is_new(ref) else other
             rows.append((work.place, ref, entity))
         heads.extend((work.place, key, head) for key, head in work.heads.items())
     return Changes(list(binary_copy.stream(_packed(new))) if new else [], other, heads)
@@ -242,17 +262,27 @@ def fetch_heads(
     connection: Connection, streams: Sequence[tuple[TopicPartition, str]]
 ) -> dict[tuple[TopicPartition, str], StreamHead]:
     """Return the heads of those of the streams that have records."""
+    return ask_heads(connection, streams)()
+
+
+def ask_heads(
+    connection: Connection, streams: Sequence[tuple[TopicPartition, str]]
+) -> Callable[[], dict[tuple[TopicPartition, str], StreamHead]]:
+    """Ask for what `fetch_heads` does; what is returned waits for it."""
     if not streams:
-        return {}
-    rows = connection.execute(
+        return dict
+    cursor = connection.execute(
         "SELECT topic, partition, key, seq, encode(hash, 'hex')"
         " FROM unnest(%s::smallint[], %s::text[]) AS asked (topic, key)"
         " JOIN decider_streams USING (topic, key)",
-        ([TOPIC_CODES[place[0]] for place, _ in streams], text_array(key for _, key in streams)),
+        (
+            smallint_array(TOPIC_CODES[place[0]] for place, _ in streams),
+            text_array(key for _, key in streams),
+        ),
     )
-    return {
+    return lambda: {
         ((TOPICS[topic], partition), key): StreamHead(seq, digest)
-        for topic, partition, key, seq, digest in rows
+        for topic, partition, key, seq, digest in cursor
     }
 
 
@@ -268,10 +298,10 @@ def partition_heads(connection: Connection, place: TopicPartition) -> dict[str, 
 
 def _told_heads(heads: Sequence[tuple[TopicPartition, str, StreamHead]]) -> dict[str, Any]:
     return {
-        "stream_topics": [TOPIC_CODES[place[0]] for place, _, _ in heads],
-        "stream_partitions": [place[1] for place, _, _ in heads],
+        "stream_topics": smallint_array(TOPIC_CODES[place[0]] for place, _, _ in heads),
+        "stream_partitions": smallint_array(place[1] for place, _, _ in heads),
         "keys": text_array(key for _, key, _ in heads),
-        "seqs": [head.seq for _, _, head in heads],
+        "seqs": bigint_array(head.seq for _, _, head in heads),
         "hashes": text_array(head.hash for _, _, head in heads),
     }
 
@@ -281,17 +311,24 @@ def _told_heads(heads: Sequence[tuple[TopicPartition, str, StreamHead]]) -> dict
 
 def fetch_commands(connection: Connection, refs: Sequence[bytes]) -> dict[bytes, Record]:
     """Return, by command ref, the records that answered commands."""
-    with connection.cursor(binary=True) as cursor:
-        cursor.execute(
-            'SELECT command_ref, topic, partition, "offset", key, value'
-            " FROM unnest(%s::bytea[]) AS asked (command_ref)"
-            " JOIN log_records USING (command_ref)",
-            (bytes_array(refs),),
-        )
-        return {
-            ref: Record(TOPICS[topic], partition, offset, key, value)
-            for ref, topic, partition, offset, key, value in cursor
-        }
+    return ask_commands(connection, refs)()
+
+
+def ask_commands(
+    connection: Connection, refs: Sequence[bytes]
+) -> Callable[[], dict[bytes, Record]]:
+    """Ask for what `fetch_commands` does; what is returned waits for it."""
+    cursor = connection.execute(
+        'SELECT command_ref, topic, partition, "offset", key, value'
+        " FROM unnest(%s::bytea[]) AS asked (command_ref)"
+        " JOIN log_records USING (command_ref)",
+        (bytes_array(refs),),
+        binary=True,
+    )
+    return lambda: {
+        ref: Record(TOPICS[topic], partition, offset, key, value)
+        for ref, topic, partition, offset, key, value in cursor
+    }
 
 
 def fetch_records(

@@ -23,7 +23,6 @@ import uuid_utils
 
 from domain import decider
 from domain.commands import Request, topic_of
-from domain.decisions import EntityKey
 from domain.entities import Entity
 from infra import postgres
 from infra.errors import ServerUnavailable
@@ -39,10 +38,9 @@ from streams.entity_store import IndexState
 from streams.foreseen import Foreseen, Trust
 from streams.log import TopicPartition, command_ref
 from streams.memory import NO_RECORD, EntityRef, PartitionMemory, PartitionWork, StreamHead
-from streams.postgres_log import PostgresLog, Tail, lock
-from streams.record_rows import copy_records, packed_records
-
-KeysOf = Callable[[Request], Iterable[EntityKey]]
+from streams.needs import KeysOf, Works, ask_needs
+from streams.postgres_log import PostgresLog, Tail, ask_lock
+from streams.record_rows import RecordRow, insert_records, packed_records
 
 BULK: Final = 256
 """As many commands at once are decided on what is foreseen."""
@@ -163,21 +161,30 @@ class Ledger:
             catch_up.catch_up(self.log, writer, place, self._rules.evolve)
 
     def _try_batch(self, writer: Connection, asked: list[Asked]) -> Batch | list[TopicPartition]:
-        """Decide a batch and commit it, or return the partitions whose index is behind the log."""
-        with writer.transaction():
-            tails = lock(writer, {one.place for one in asked})
-            states = entity_store.index_states(writer)
+        """Decide a batch and commit it, or return the partitions whose index is behind the log.
+
+        Everything is asked for at once, and written at once: each wait takes as long as deciding.
+        """
+        with postgres.sent_together(writer):
+            take_tails = ask_lock(writer, {one.place for one in asked})
+            take_states = entity_store.ask_states(writer)
+            take_first = entity_store.ask_commands(writer, [one.ref for one in asked])
+            take_needs = self._ask_needs(writer, asked, self._works_as_known(asked))
+            tails, states = take_tails(), take_states()
             needed = [p for p in states if p in tails or p[0] == "reference"]
             behind = [place for place in needed if not states[place].is_current]
             if behind:
                 return behind
             works = {place: self._work(place, states[place]) for place in needed}
             terms = {place: states[place].term for place in tails}
-            batch = self._decide(writer, asked, tails, terms, works)
-            if batch.written:
+            take_needs(works)
+            batch, rows = self._decide(writer, asked, tails, terms, works, take_first())
+            if rows:
+                insert_records(writer, rows)
                 written = [works[place] for place in sorted(batch.written)]
-                changes = entity_store.changes_of(written)
+                changes = entity_store.changes_of(written, copies=False)
                 entity_store.write_batch(writer, changes, batch.tails(), terms)
+            foreseen.tell_known(writer, batch)
         for place in batch.written:
             works[place].publish(batch.next_offset[place])
         return batch
@@ -189,22 +196,27 @@ class Ledger:
         tails: dict[TopicPartition, Tail],
         terms: dict[TopicPartition, int],
         works: dict[TopicPartition, PartitionWork],
-    ) -> Batch:
-        first = entity_store.fetch_commands(writer, [one.ref for one in asked])
+        first: dict[bytes, Record],
+    ) -> tuple[Batch, list[RecordRow]]:
         fresh = [one for one in asked if one.ref not in first] if first else asked
-        self._fetch_heads(writer, fresh, works)
-        self._fetch_entities(writer, fresh, works)
+        # Only where another process has written since, and memory was void, is there anything left.
+        self._ask_needs(writer, fresh, works)(works)
         ends = {
             place: tails.get(place) or Tail(work.memory.next_offset, 0)
             for place, work in works.items()
         }
         batch = Batch(self._rules, self.log.partitions, ends, terms, works, first)
-        if fresh:
-            copy_records(writer, batch.rows(asked))
-        else:
-            list(batch.rows(asked))
-        foreseen.tell_known(writer, batch)
-        return batch
+        return batch, list(batch.rows(asked))
+
+    def _works_as_known(self, asked: list[Asked]) -> dict[TopicPartition, PartitionWork]:
+        """Return partitions by what memory has of them, whether or not that still holds."""
+        places = {one.place for one in asked}
+        places.update(("reference", number) for number in range(self.log.partitions))
+        nothing = PartitionMemory(0, 0)
+        return {
+            place: PartitionWork(place, self._memories.get(place, nothing), self)
+            for place in places
+        }
 
     def _work(self, place: TopicPartition, state: IndexState) -> PartitionWork:
         """Return a partition to work on; what another process wrote since makes memory void."""
@@ -214,45 +226,10 @@ class Ledger:
             self._memories[place] = memory
         return PartitionWork(place, memory, self)
 
-    def _fetch_heads(
-        self, connection: Connection, asked: list[Asked], works: dict[TopicPartition, PartitionWork]
-    ) -> None:
-        streams = [
-            (place, key)
-            for place, key in {(one.place, one.request.key) for one in asked}
-            if not works[place].knows_head(key)
-        ]
-        found = entity_store.fetch_heads(connection, streams)
-        for place, key in streams:
-            works[place].memory.heads.put(key, found.get((place, key), NO_RECORD))
-
-    def _fetch_entities(
-        self, connection: Connection, asked: list[Asked], works: dict[TopicPartition, PartitionWork]
-    ) -> set[str]:
-        """Fetch what deciding looks at and memory does not know; return which kinds were found."""
-        wanted: dict[tuple[TopicPartition, EntityRef], None] = {}
-        instruments: set[str] = set()
-        for one in asked:
-            place, key = one.place, one.request.key
-            work = works[place]
-            for kind, entity_id in self._keys_of(one.request):
-                if kind == "instrument" and place[0] != "reference":
-                    instruments.add(entity_id)
-                    continue
-                ref = (key, kind, entity_id)
-                if not work.knows(ref) and ref not in work.assumed:
-                    wanted[place, ref] = None
-        for name in instruments:
-            home: TopicPartition = "reference", partition_of(name, self.log.partitions)
-            if not works[home].knows((name, "instrument", "")):
-                wanted[home, (name, "instrument", "")] = None
-        entities = entity_store.fetch_entities(connection, list(wanted))
-        found: set[str] = set()
-        for (place, ref), entity in zip(wanted, entities, strict=True):
-            works[place].remember(ref, entity)
-            if entity is not None:
-                found.add(ref[1])
-        return found
+    def _ask_needs(
+        self, connection: Connection, asked: Sequence[Asked], works: Works
+    ) -> Callable[[Works], set[str]]:
+        return ask_needs(connection, asked, works, self._keys_of, self.log.partitions)
 
     # --- in bulk: decided on what is foreseen ---------------------------------------------------
 
@@ -346,8 +323,7 @@ class Ledger:
                 refs = [ref for ref in refs if not before.batch.answers_to(ref)]
             first = entity_store.fetch_commands(reader, refs)
             fresh = [one for one in asked if one.ref not in first] if first else asked
-        self._fetch_heads(reader, fresh, works)
-        found = self._fetch_entities(reader, fresh, works)
+        found = self._ask_needs(reader, fresh, works)(works)
         if not trusts:
             self._trust.looked_up(was_known=bool(first or "deal" in found))
         return first

@@ -1,7 +1,7 @@
 """The log's interface: what every back end promises, and what its readers and writers rely on."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, Protocol
 
 from msgspec import Struct
@@ -107,3 +107,22 @@ def all_heads(log: Log) -> dict[Topic, list[int]]:
     """
     at_once: Callable[[], dict[Topic, list[int]]] | None = getattr(log, "all_heads", None)
     return at_once() if at_once else {topic: log.heads(topic) for topic in TOPICS}
+
+
+def read_several(
+    log: Log, spans: Mapping[TopicPartition, tuple[int, int]]
+) -> dict[TopicPartition, Sequence[Record]]:
+    """Return, by partition, the records from an offset on and below another, in order.
+
+    A log that can reads all in one question.
+    """
+    at_once: (
+        Callable[[Mapping[TopicPartition, tuple[int, int]]], dict[TopicPartition, Sequence[Record]]]
+        | None
+    ) = getattr(log, "read_several", None)
+    if at_once:
+        return at_once(spans)
+    return {
+        (topic, partition): log.read(topic, partition, start, end - start)
+        for (topic, partition), (start, end) in spans.items()
+    }

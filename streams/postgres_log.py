@@ -8,6 +8,8 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final, Self
 
 import msgspec
@@ -22,7 +24,7 @@ from infra import migrations, postgres
 from infra.postgres import Connection
 from schemas import codec
 from schemas.envelope import Envelope, Record
-from streams.arrays import register_arrays
+from streams.arrays import bigint_array, register_arrays, smallint_array
 from streams.log import (
     PARTITIONS,
     TOPICS,
@@ -123,6 +125,7 @@ class PostgresLog:
         LogError when the log is there with another number of `partitions` than is asked for.
         """
         connection = postgres.connect(dsn, schema=schema, part="the log")
+        register_arrays(connection)
         try:
             migrations.apply(connection, OWNER, MIGRATIONS, schema=schema)
             found = _find(connection) or _create(connection, partitions or PARTITIONS, clock)
@@ -169,6 +172,32 @@ class PostgresLog:
             (TOPIC_CODES[topic], partition, from_offset, limit),
         )
         return [Record(topic, partition, offset, key, value) for offset, key, value in rows]
+
+    def read_several(
+        self, spans: Mapping[TopicPartition, tuple[int, int]]
+    ) -> dict[TopicPartition, Sequence[Record]]:
+        """Return records of several partitions in one question, by offsets from and below."""
+        places = list(spans)
+        rows = self._query(
+            'SELECT asked.ordinality - 1, kept."offset", kept.key, kept.value'
+            " FROM unnest(%s::smallint[], %s::smallint[], %s::bigint[], %s::bigint[])"
+            " WITH ORDINALITY AS asked (topic, partition, start, stop, ordinality)"
+            ' CROSS JOIN LATERAL (SELECT "offset", key, value FROM log_records'
+            " WHERE topic = asked.topic AND partition = asked.partition"
+            ' AND "offset" >= asked.start AND "offset" < asked.stop'
+            ' ORDER BY "offset" LIMIT asked.stop - asked.start) AS kept',
+            (
+                smallint_array(TOPIC_CODES[topic] for topic, _ in places),
+                smallint_array(partition for _, partition in places),
+                bigint_array(start for start, _ in spans.values()),
+                bigint_array(stop for _, stop in spans.values()),
+            ),
+        )
+        found: dict[TopicPartition, Sequence[Record]] = {}
+        for number, some in groupby(rows, key=itemgetter(0)):
+            place = places[number]
+            found[place] = [Record(*place, *told) for _, *told in some]
+        return found
 
     def read_stream(self, topic: Topic, key: str, up_to_offset: int) -> Iterator[Record]:
         """Yield one stream's records at offsets below `up_to_offset`, in order."""
@@ -259,21 +288,36 @@ def lock(
     Always in the same order, so that two writers never wait for each other in a circle. Raises
     LogError for a partition that is not there.
     """
+    return ask_lock(connection, partitions)()
+
+
+def ask_lock(
+    connection: Connection, partitions: Iterable[TopicPartition]
+) -> Callable[[], dict[TopicPartition, Tail]]:
+    """Ask for what `lock` does; what is returned waits for it."""
     asked = sorted((TOPIC_CODES[topic], partition) for topic, partition in partitions)
-    rows = connection.execute(
+    cursor = connection.execute(
         "SELECT kept.topic, kept.partition, kept.next_offset, kept.last_recorded_ns"
         " FROM log_partitions kept"
         " JOIN unnest(%s::smallint[], %s::smallint[]) AS asked (topic, partition)"
         " USING (topic, partition)"
         " ORDER BY kept.topic, kept.partition FOR UPDATE OF kept",
-        ([topic for topic, _ in asked], [partition for _, partition in asked]),
-    ).fetchall()
-    if len(rows) != len(asked):
-        raise LogError(f"not every one of these partitions is in the log: {asked}")
-    return {
-        (TOPICS[topic], partition): Tail(next_offset, last_ns)
-        for topic, partition, next_offset, last_ns in rows
-    }
+        (
+            smallint_array(topic for topic, _ in asked),
+            smallint_array(partition for _, partition in asked),
+        ),
+    )
+
+    def taken() -> dict[TopicPartition, Tail]:
+        rows = cursor.fetchall()
+        if len(rows) != len(asked):
+            raise LogError(f"not every one of these partitions is in the log: {asked}")
+        return {
+            (TOPICS[topic], partition): Tail(next_offset, last_ns)
+            for topic, partition, next_offset, last_ns in rows
+        }
+
+    return taken
 
 
 def append_locked(
@@ -318,10 +362,10 @@ def advance(connection: Connection, tails: Mapping[TopicPartition, Tail]) -> Non
 def told_tails(tails: Mapping[TopicPartition, Tail]) -> dict[str, Any]:
     """Return the parameters of ADVANCE."""
     return {
-        "topics": [TOPIC_CODES[topic] for topic, _ in tails],
-        "partitions": [partition for _, partition in tails],
-        "next_offsets": [tail.next_offset for tail in tails.values()],
-        "recorded": [tail.last_recorded_ns for tail in tails.values()],
+        "topics": smallint_array(TOPIC_CODES[topic] for topic, _ in tails),
+        "partitions": smallint_array(partition for _, partition in tails),
+        "next_offsets": bigint_array(tail.next_offset for tail in tails.values()),
+        "recorded": bigint_array(tail.last_recorded_ns for tail in tails.values()),
     }
 
 

@@ -9,7 +9,7 @@ written together.
 import contextlib
 import copy
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from msgspec import Struct
@@ -22,7 +22,7 @@ from schemas.validity import Head, PartitionState
 from streams.delivered import Delivered
 from streams.folding import Folds, Work
 from streams.lags import Lag, lags_of
-from streams.log import TOPICS, Log, LogHalted, TopicPartition, all_heads
+from streams.log import TOPICS, Log, LogHalted, TopicPartition, all_heads, read_several
 from streams.read_ahead import ReadAhead, reading_ahead, short_turns
 from streams.read_models import (
     Advance,
@@ -93,11 +93,12 @@ class Projector:
         A process that is projecting already is waited for. Halts are written down, not raised:
         `status` tells them.
         """
-        if self._stand() == self._up_to_date:
+        stand = self._models.checkpoints(), all_heads(self._source)
+        if stand == self._up_to_date:
             return 0
         done = 0
         with self._models.projecting_lock():
-            behind = self._behind()
+            behind = self._behind(stand[1])
             is_far = sum(behind.values()) > self._batch and self._watch is None
             self._scans = sum(behind.values()) >= self._scans_from
             try:
@@ -111,7 +112,7 @@ class Projector:
                 if not isinstance(error, RefusedBehind):
                     raise
                 # Whose rows they were is found a step at a time, from where all was written.
-                for read in self._steps(self._behind()):
+                for read in self._steps(self._behind(all_heads(self._source))):
                     done += read
         return done
 
@@ -131,16 +132,17 @@ class Projector:
 
         What is a little behind goes in one transaction, as each costs as much as its rows.
         """
-        left: Iterable[TopicPartition] = behind
+        heads = {at: min(self.places(*at).values()) + count for at, count in behind.items()}
         if len(behind) > 1 and sum(behind.values()) <= self._batch:
-            heads = {at: min(self.places(*at).values()) + count for at, count in behind.items()}
             with contextlib.suppress(LogHalted):
-                yield self.step_together(dict.fromkeys(behind, ()))
-                places = {at: self.places(*at).values() for at in heads}
-                left = [at for at, head in heads.items() if min(places[at], default=head) < head]
-        for topic, partition in left:
+                spans = {at: (head - behind[at], head) for at, head in heads.items()}
+                found = read_several(self._source, spans)
+                yield self.step_together({at: found.get(at, ()) for at in behind})
+        for (topic, partition), head in heads.items():
             with contextlib.suppress(LogHalted):
-                while read := self.step(topic, partition):
+                while min(self.places(topic, partition).values(), default=head) < head and (
+                    read := self.step(topic, partition)
+                ):
                     yield read
 
     def step(self, topic: Topic, partition: int, delivered: Sequence[Record] = ()) -> int:
@@ -242,21 +244,22 @@ class Projector:
             self._by_topic[topic] = found
         return found
 
-    def _stand(self) -> tuple[dict[tuple[str, int], Checkpoint], dict[Topic, list[int]]]:
-        """Return the checkpoints, and the log's heads."""
-        return self._models.checkpoints(), all_heads(self._source)
-
-    def _behind(self) -> dict[TopicPartition, int]:
-        """Return the partitions that are behind, and by how many records."""
-        stand = checkpoints, all_heads_now = self._stand()
+    def _behind(self, all_heads_then: dict[Topic, list[int]]) -> dict[TopicPartition, int]:
+        """Return the partitions that are behind where the log ended, and by how many records."""
+        checkpoints = self._models.checkpoints()
         behind: dict[TopicPartition, int] = {}
-        for topic, heads in all_heads_now.items():
+        for topic, heads in all_heads_then.items():
+            names = [one.name for one in self._of_topic(topic)]
             for partition, head in enumerate(heads):
+                self._places.pop((topic, partition), None)
+                found = [checkpoints.get((name, partition)) for name in names]
+                if all(one is not None and one.next_offset >= head for one in found):
+                    continue
                 places = self._stored_places(checkpoints, topic, partition)
                 self._places[topic, partition] = places
                 if any(place < head for place in places.values()):
                     behind[topic, partition] = head - min(places.values())
-        self._up_to_date = None if behind else stand
+        self._up_to_date = None if behind else (checkpoints, all_heads_then)
         return behind
 
     def _stored_places(

@@ -18,7 +18,7 @@ from infra.postgres import Connection
 from projections.rows import Changed, Projection, Table, Wanted
 from schemas.validity import Head, PartitionState
 from streams import sql_contract
-from streams.checkpoint_moves import MADE, merged, move_checkpoints
+from streams.checkpoint_moves import MADE, ask_moves, merged
 from streams.log import LogError
 from streams.row_writing import arrays, is_few, listed, write_few, write_rows
 
@@ -230,19 +230,24 @@ class ReadModels:
         Raises CheckpointMoved when a checkpoint is not where an advance starts, RowsRefused when
         the database finds fault with a row.
         """
+        changes = merged(advances)
+        few = [changed for changed in changes if is_few(changed)]
+        # COPY cannot be sent together with other statements.
+        writing = postgres.sent_together if len(few) == len(changes) else Connection.transaction
         try:
-            with postgres.reporting_outage("the read models' store"), self.connection.transaction():
-                self._move_checkpoints(advances)
-                changes = merged(advances)
-                self._write_few([changed for changed in changes if is_few(changed)])
+            with postgres.reporting_outage("the read models' store"), writing(self.connection):
+                take_moves = ask_moves(self.connection, self.schema, advances)
+                self._write_few(few)
                 for changed in changes:
                     if not is_few(changed):
                         self._write_rows(changed)
+                self._check_moved(advances, *take_moves())
         except (psycopg.DataError, psycopg.IntegrityError) as error:
             raise RowsRefused(str(error).strip()) from error
 
-    def _move_checkpoints(self, advances: Sequence[Advance]) -> None:
-        made, has_moved = move_checkpoints(self.connection, self.schema, advances)
+    def _check_moved(
+        self, advances: Sequence[Advance], made: Mapping[str, str], has_moved: bool
+    ) -> None:
         self._check_made(advances, made)
         if not has_moved:
             starts = [

@@ -1,12 +1,13 @@
 """Rows of the log's table, packed and sent many at a time."""
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from domain.commands import Topic
 from infra.postgres import Connection
 from streams import binary_copy
+from streams.arrays import bigint_array, bytes_array, smallint_array, text_array
 
 TOPIC_CODES: Final[dict[Topic, int]] = {"events": 0, "prices": 1, "reference": 2}
 """Topics as the tables number them; never renumber."""
@@ -14,6 +15,12 @@ TOPIC_CODES: Final[dict[Topic, int]] = {"events": 0, "prices": 1, "reference": 2
 _COPY: Final = (
     'COPY log_records (topic, partition, "offset", recorded_ns, hash, command_ref, key, value)'
     " FROM STDIN (FORMAT BINARY)"
+)
+_INSERT: Final = (
+    "INSERT INTO log_records"
+    ' (topic, partition, "offset", recorded_ns, hash, command_ref, key, value)'
+    " SELECT * FROM unnest(%s::smallint[], %s::smallint[], %s::bigint[], %s::bigint[],"
+    " %s::bytea[], %s::bytea[], %s::text[], %s::bytea[])"
 )
 _PLACE: Final = struct.Struct(">hihihiqiq")
 """The count of columns, and the first four of them, as `_COPY` takes them."""
@@ -28,6 +35,15 @@ RecordRow = tuple[int, int, int, int, bytes, bytes | None, str | None, bytes]
 def copy_records(connection: Connection, rows: Iterable[RecordRow]) -> None:
     """Send rows of records, in the order of the columns of `_COPY`, as they are made."""
     copy_packed(connection, packed_records(rows))
+
+
+def insert_records(connection: Connection, rows: Sequence[RecordRow]) -> None:
+    """Write rows of records by a statement that can be sent together with others."""
+    topics, partitions, offsets, recorded, hashes, refs, keys, values = zip(*rows, strict=True)
+    places = smallint_array(topics), smallint_array(partitions), bigint_array(offsets)
+    digests = bytes_array(hashes), bytes_array(refs)
+    told = (*places, bigint_array(recorded), *digests, text_array(keys), bytes_array(values))
+    connection.execute(_INSERT, told)
 
 
 def packed_records(rows: Iterable[RecordRow]) -> Iterator[bytes]:

@@ -32,6 +32,10 @@ LegsOf = Callable[[Recorded], tuple[UnitLeg, ...]]
 
 _ACTOR: Final = "transfers"
 _CHUNK: Final = 500
+_UNSETTLED: Final = (
+    "FROM decider_entities LEFT JOIN transfers_settled USING (key, id)"
+    " WHERE topic = 0 AND kind = 'transfer' AND transfers_settled.key IS NULL"
+)
 _DECODER: Final = msgspec.msgpack.Decoder(AnyEntity)
 
 
@@ -71,6 +75,10 @@ class Sent(Struct, frozen=True):
 class TransferBook(Protocol):
     """Where transfers on their way are found, and marked when they are settled."""
 
+    def is_idle(self) -> bool:
+        """Tell whether nothing is on its way for certain; others may be settling meanwhile."""
+        ...
+
     def alone(self) -> AbstractContextManager[None]:
         """Keep others from settling for a block."""
         ...
@@ -102,6 +110,8 @@ def settle_transfers(
     with contextlib.ExitStack() as stack:
         if book is None:
             book = stack.enter_context(contextlib.closing(PostgresBook(cast("Ledger", ledger))))
+        if book.is_idle():
+            return settled
         stack.enter_context(book.alone())
         while sent := book.pending():
             pending = [_pending(one, legs_of) for one in sent]
@@ -136,6 +146,11 @@ class PostgresBook:
         """Close its connection; to use it again opens another."""
         postgres.close(self._opened)
 
+    def is_idle(self) -> bool:
+        """Tell whether the index has no transfer that is not marked as settled."""
+        found = self._connection.execute(f"SELECT EXISTS (SELECT 1 {_UNSETTLED})".encode())
+        return found.fetchone() == (False,)
+
     def alone(self) -> AbstractContextManager[None]:
         """Keep others from settling for a block."""
         return postgres.advisory_lock(self._connection, f"transfers {self._ledger.log.schema}")
@@ -148,10 +163,7 @@ class PostgresBook:
         """Return some that were sent and are not settled; mark those that only look so."""
         while True:
             rows = self._connection.execute(
-                "SELECT key, id, state"
-                " FROM decider_entities LEFT JOIN transfers_settled USING (key, id)"
-                " WHERE topic = 0 AND kind = 'transfer' AND transfers_settled.key IS NULL"
-                " ORDER BY key, id LIMIT %s",
+                f"SELECT key, id, state {_UNSETTLED} ORDER BY key, id LIMIT %s".encode(),
                 (_CHUNK,),
                 binary=True,
             ).fetchall()

@@ -1,6 +1,6 @@
 """The runner against a real log: exactly once, in any batches, through faults."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -177,16 +177,18 @@ def test_a_lost_connection_leaves_rows_and_checkpoint_as_one(
         dies_at = 1
         writes = 0
 
-        def _move_checkpoints(self, advances: Sequence[Advance]) -> None:
-            super()._move_checkpoints(advances)
-            self._count()
-
         def _write_few(self, few: Sequence[Changed]) -> None:
             super()._write_few(few)
             self._count()
 
         def _write_rows(self, changed: Changed) -> None:
             super()._write_rows(changed)
+            self._count()
+
+        def _check_moved(
+            self, advances: Sequence[Advance], made: Mapping[str, str], has_moved: bool
+        ) -> None:
+            super()._check_moved(advances, made, has_moved)
             self._count()
 
         def _count(self) -> None:

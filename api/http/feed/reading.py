@@ -13,7 +13,6 @@ from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
-from psycopg import IsolationLevel
 
 from api.http.feed.sources import SOURCES, Found, Place, Source, today
 from api.http.feed.tokens import Offsets, is_behind, offsets_of, position_of, stamp_of
@@ -116,8 +115,8 @@ class Reader:
     def read(self, asks: Sequence[Ask]) -> Moment:
         """Answer all asks as of one moment; raises ServerUnavailable and psycopg.Error."""
         connection = self._connection()
-        connection.isolation_level = IsolationLevel.REPEATABLE_READ
-        with postgres.reporting_outage(_PART), connection.transaction():
+        one_moment = postgres.sent_together(connection, isolation="REPEATABLE READ")
+        with postgres.reporting_outage(_PART), one_moment:
             moment = _moment(connection)
             asked = [self._understand(ask, moment) for ask in asks]
             pieces = _alerts(moment, asks) | self._answers(connection, asked)
@@ -182,16 +181,13 @@ class Reader:
 
 
 def _moment(connection: Connection) -> Moment:
-    versions = {
-        name: (version, log_id)
-        for name, version, log_id in connection.execute(
-            "SELECT name, version, log_id FROM projections"
-        )
-    }
-    checkpoints: dict[str, dict[int, Checkpoint]] = defaultdict(dict)
-    for name, partition, *told in connection.execute(
+    made = connection.execute("SELECT name, version, log_id FROM projections")
+    reached = connection.execute(
         "SELECT projection, partition, topic, next_offset, term, halted FROM projection_checkpoints"
-    ):
+    )
+    versions = {name: (version, log_id) for name, version, log_id in made.fetchall()}
+    checkpoints: dict[str, dict[int, Checkpoint]] = defaultdict(dict)
+    for name, partition, *told in reached.fetchall():
         checkpoints[name][partition] = Checkpoint(*told)
     return Moment(versions, checkpoints, ())
 
