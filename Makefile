@@ -52,10 +52,19 @@ format: setup
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: setup
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes \
-		-r requirements-bench.lock
-	@$(BIN)/python -m benchmarks
+# What is measured beside Daybook wants other versions of some libraries: an environment of its own.
+BENCH := .venv-bench
+
+$(BENCH)/.installed: requirements-bench.lock pyproject.toml
+	@test -x $(BENCH)/bin/python || $(PYTHON) -m venv $(BENCH)
+	@$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+		--only-binary :all: -r requirements-bench.lock
+	@$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+		--no-build-isolation --editable . --editable api/client
+	@touch $@
+
+bench: setup dashboard $(BENCH)/.installed
+	@$(BENCH)/bin/python -m benchmarks
 
 lock:
 	uv pip compile pyproject.toml --extra demo --extra dev --universal --generate-hashes \
@@ -69,4 +78,4 @@ lock:
 		--python-version 3.11 -o requirements-node.lock --custom-compile-command "make lock" --quiet
 
 clean:
-	rm -rf $(VENV) api/dashboard/node_modules api/dashboard/dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(BENCH) api/dashboard/node_modules api/dashboard/dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

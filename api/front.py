@@ -4,6 +4,7 @@ Transfers are carried to their end at once; one that a crash has left on its way
 or asks next. Deals booked with assumed terms are amended when their instrument is defined.
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
 from typing import Final
 from weakref import WeakKeyDictionary
@@ -24,6 +25,7 @@ from domain.commands import (
     topic_of,
 )
 from domain.entities import Account, Entity, Instrument
+from domain.identifiers import MAX_ID_LENGTH
 from schemas.partitioning import partition_of
 from streams.answers import Answer
 from streams.sent_lots import sent_legs
@@ -45,17 +47,24 @@ class Missing(Struct, frozen=True):
     value: str
 
 
-def finish_transfers(parts: Parts) -> None:
+def finish_transfers(parts: Parts) -> bool:
     """Carry to its end each transfer that is on its way: received, or returned to its sender.
 
-    None is on its way where nothing was recorded since this was done last.
+    Tells whether all were, as far as the log had come. None is on its way where nothing was
+    recorded since. What nobody decides for now is left. Raises ServerUnavailable.
     """
     log, ledger = parts.log, parts.ledger
     heads = log.heads("events")
-    if heads != _settled_at.get(parts):
-        with parts.transfers() as book:
+    if heads == _settled_at.get(parts):
+        return True
+    with parts.transfers() as book:
+        if not (is_done := book.is_idle()):
             settle_transfers(ledger, lambda sent: sent_legs(parts.streams, sent), book)
+            is_done = book.is_idle()
+    # In Kafka an owner may not have read back yet what stands in the log.
+    if is_done or not parts.is_distributed:
         _settled_at[parts] = heads
+    return is_done
 
 
 class Front:
@@ -183,7 +192,7 @@ def _first(
 ) -> Request:
     """Return the request that a fact needs first, under an id derived from the fact's."""
     return Request(
-        command_id=f"{request.command_id}/{what}"[:128],
+        command_id=_derived(request.command_id, what),
         key=key,
         event_time=request.event_time,
         command=command,
@@ -192,3 +201,11 @@ def _first(
         source=request.source,
         flags=(ASSUMED,),
     )
+
+
+def _derived(command_id: str, what: str) -> str:
+    """Return an id of its own for what a command needs first, the same each time."""
+    derived = f"{command_id}/{what}"
+    if len(derived) <= MAX_ID_LENGTH:
+        return derived
+    return f"{hashlib.blake2b(command_id.encode(), digest_size=16).hexdigest()}/{what}"

@@ -1,5 +1,6 @@
 """The questions that can be asked of the ledger: each read model, now or in the past."""
 
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from api.wiring import Parts
 from domain import money
 from domain.errors import InvalidValue
 from domain.times import Day, Instant, end_of_day, is_day, parse_day, parse_instant
+from infra.errors import ServerUnavailable
 from infra.postgres import Connection
 from projections.cash.tables import CASH_LEGS
 from projections.instruments.fold import PORTFOLIOS
@@ -42,6 +44,7 @@ from streams.positions import (
     parse_vector,
 )
 
+_log = logging.getLogger(__name__)
 _DATE_OR_INSTANT: Final = (
     "a date such as 2024-01-02, or a time with a zone such as 2024-01-02T14:30:00Z,"
     " in the years 1678 to 2261"
@@ -89,7 +92,7 @@ class Asker:
         marks_now: MarksNow | None = None,
     ) -> None:
         if not is_current:
-            finish_transfers(parts)
+            _finish_transfers(parts)
             parts.projector.catch_up()
         self._parts = parts
         self._question = question
@@ -101,6 +104,14 @@ class Asker:
             known_at = check_reached(parts.log, known_at)
         self.known_at: KnownAt | None = known_at
         self.accounts_asked: list[str] | None = self._accounts_asked()
+
+    def keep_to(self, accounts: list[str] | None) -> None:
+        """Leave out the accounts that are not among these; None leaves out nothing."""
+        if accounts is None:
+            return
+        if self.accounts_asked is not None:
+            accounts = sorted(set(accounts).intersection(self.accounts_asked))
+        self.accounts_asked = accounts
 
     # --- rows of read models, in the order of their key ----------------------------------------
 
@@ -294,6 +305,14 @@ class Asker:
         return marks(connection, names, ends, self._question.as_of)
 
 
+def _finish_transfers(parts: Parts) -> None:
+    """Carry transfers to their end that can be: where nobody decides, questions are answered."""
+    try:
+        finish_transfers(parts)
+    except ServerUnavailable as away:
+        _log.warning("transfers are left on their way: %s", away)
+
+
 def _happened(rows: list[Any], as_of: AsOf, date_column: str) -> list[Any]:
     if as_of is NOW:
         return rows
@@ -332,7 +351,7 @@ def known_at_from(text: str | None) -> KnownAt | Instant | None:
         return None
     if is_day(text):
         return end_of_day(parse_day(text, "known_at"), "UTC")
-    if "T" not in text.upper():
+    if "T" not in text.upper().replace("EVENTS/", ""):
         return parse_vector(text)
     try:
         return parse_instant(text, "known_at")

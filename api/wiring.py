@@ -36,6 +36,8 @@ class Parts:
     def __init__(self, settings: Settings, log_dsn: str, store_dsn: str) -> None:
         self.settings = settings
         self.is_distributed = log_dsn.startswith("kafka:")
+        self.goes_back = False
+        """Whether read models that a newer program made are made again as this one has them."""
         self._log_dsn = log_dsn
         self._store_dsn = store_dsn
 
@@ -47,6 +49,15 @@ class Parts:
         from streams.kafka_client import parse_place
 
         return parse_place(self._log_dsn).schema
+
+    @cached_property
+    def namespace(self) -> str:
+        """The log's namespace, which all names in Redis begin with."""
+        if not self.is_distributed:
+            return SCHEMA
+        from streams.kafka_client import parse_place
+
+        return parse_place(self._log_dsn).namespace
 
     @cached_property
     def log(self) -> "PostgresLog | KafkaLog":
@@ -73,13 +84,12 @@ class Parts:
         """The read models' tables; those that another version made are rebuilt first."""
         from streams.rebuilding import open_read_models
 
+        place = (self._store_dsn, self.schema, PROJECTIONS)
         if self.copy_url is None:
-            return open_read_models(self.log, self._store_dsn, self.schema, PROJECTIONS)
+            return open_read_models(self.log, *place, goes_back=self.goes_back)
         from streams.hot_copy import CopiedReadModels
 
-        models = open_read_models(
-            self.log, self._store_dsn, self.schema, PROJECTIONS, CopiedReadModels
-        )
+        models = open_read_models(self.log, *place, CopiedReadModels, goes_back=self.goes_back)
         models.copy = self.copy
         return models
 
@@ -94,11 +104,11 @@ class Parts:
         """The hot copy of positions, where there is a Redis."""
         if self.copy_url is None:
             return None
-        from streams.hot_copy import HotCopy, generation
+        from streams.hot_copy import HotCopy, generations
 
         log = self.log
-        made_by = generation(log.log_id, PROJECTIONS)
-        return HotCopy.open(self.copy_url, self.schema, made_by, log.partitions)
+        ours = generations(log.log_id, PROJECTIONS)
+        return HotCopy.open(self.copy_url, self.namespace, ours, log.partitions)
 
     @cached_property
     def projector(self) -> "Projector | WorkersProject":
@@ -132,7 +142,7 @@ class Parts:
         told: tuple[NewsSource, ...] = (PostgresNews(self._store_dsn, self.schema),)
         cache_url = self.settings.cache_url
         if cache_url.scheme.startswith("redis"):
-            told = (*told, RedisNews(cache_url.text, self.schema))
+            told = (*told, RedisNews(cache_url.text, self.namespace))
         return told
 
     @cached_property

@@ -16,6 +16,7 @@ NAMES: Final = (
     "catch_up",
     "as_of",
     "http_queries",
+    "page",
     "pandas_frame",
     "kafka_commands",
     "kafka_catch_up",

@@ -108,7 +108,7 @@ def _rate(servers: Servers, log: KafkaLog, schema: str, projections: Sequence[Pr
         while keeper.catch_up():
             pass
         taken = time.perf_counter() - start
-        return sum(keeper.checkpoints().values()) / taken
+        return sum(keeper.next_offsets().values()) / taken
     finally:
         models.close()
 

@@ -9,6 +9,15 @@ MAX_ID_LENGTH: Final = 128
 _EXPECTED: Final = "1 to 128 characters, Unicode NFC, no control characters, no space at the ends"
 
 
+def is_id(text: str) -> bool:
+    """Tell whether a text could be an id: what could not names nothing that there is."""
+    try:
+        check_id(text, "id")
+    except InvalidValue:
+        return False
+    return True
+
+
 def check_id(text: str, field: str) -> str:
     """Return an id that may be kept; raises InvalidValue.
 

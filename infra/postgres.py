@@ -9,11 +9,10 @@ import hashlib
 import os
 import re
 import socket
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Final, TypeAlias
 
 import psycopg
-from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import TransactionStatus
 
@@ -150,35 +149,6 @@ def checked_schema(name: str) -> str:
     return name
 
 
-def copy_rows(
-    connection: Connection,
-    table: str,
-    columns: Sequence[str],
-    rows: Iterable[Sequence[Any]],
-    *,
-    types: Sequence[str] | None = None,
-) -> int:
-    """Append rows to a table by COPY; return how many.
-
-    Without `types` the rows go as text, and the server reads each value as its column's type.
-    With `types` (`int8`, `bytea`, `numeric`, ..., one a column, exactly the columns' own) they go
-    in binary: about twice as fast where there is `bytea`, which text doubles in size, and a
-    quarter slower where there is none. Raises psycopg.Error, and then nothing was appended.
-    """
-    statement = sql.SQL("COPY {} ({}) FROM STDIN {}").format(
-        sql.Identifier(table),
-        sql.SQL(", ").join(map(sql.Identifier, columns)),
-        sql.SQL("" if types is None else "(FORMAT BINARY)"),
-    )
-    with connection.cursor() as cursor:
-        with cursor.copy(statement) as copy:
-            if types is not None:
-                copy.set_types(types)
-            for row in rows:
-                copy.write_row(row)
-        return cursor.rowcount
-
-
 @contextlib.contextmanager
 def advisory_lock(connection: Connection, name: str) -> Iterator[None]:
     """Hold the lock called `name` for a block, waiting for it as long as it takes.
@@ -205,19 +175,6 @@ def shared_advisory_lock(connection: Connection, name: str) -> Iterator[None]:
     finally:
         if not connection.closed:
             connection.execute("SELECT pg_advisory_unlock_shared(%s)", (lock_key(name),))
-
-
-@contextlib.contextmanager
-def try_advisory_lock(connection: Connection, name: str) -> Iterator[bool]:
-    """Hold the lock called `name` for a block if nobody has it; yields whether it is held."""
-    _require_idle(connection)
-    row = connection.execute("SELECT pg_try_advisory_lock(%s)", (lock_key(name),)).fetchone()
-    held = row is not None and bool(row[0])
-    try:
-        yield held
-    finally:
-        if held:
-            _unlock(connection, name)
 
 
 def lock_key(name: str) -> int:

@@ -36,6 +36,7 @@ KAFKA_OPTIONS: Final = (
 )
 """What a log's URL in Kafka may say after the namespace; each is also a setting, `kafka_...`."""
 KAFKA_PREFIX: Final = "kafka_"
+LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
 EMBEDDED: Final = "embedded:"
 MEMORY: Final = "memory:"
@@ -77,6 +78,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_url: ServerUrl
     store_url: ServerUrl
     cache_url: ServerUrl
+    log_level: str = "info"
 
 
 _NAMES: Final = (*Settings.__struct_fields__, *(KAFKA_PREFIX + one for one in KAFKA_OPTIONS))
@@ -120,6 +122,7 @@ def load_settings(
         ),
         store_url=_url(told, "store_url", EMBEDDED, (EMBEDDED, _POSTGRES_FORM)),
         cache_url=_url(told, "cache_url", MEMORY, (MEMORY, _REDIS_FORM)),
+        log_level=_log_level(told.get("log_level")),
     )
 
 
@@ -172,6 +175,14 @@ def _home(told: _Told | None) -> Path:
     if not usable:
         raise SettingsError(told.field, told.value, "a folder, or a path where one can be made")
     return path
+
+
+def _log_level(told: _Told | None) -> str:
+    if told is None:
+        return "info"
+    if told.value not in LOG_LEVELS:
+        raise SettingsError(told.field, told.value, " or ".join(LOG_LEVELS))
+    return told.value
 
 
 def _url(

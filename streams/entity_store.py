@@ -2,7 +2,7 @@
 
 Written in the transaction that appends, so that it is never ahead of the log or behind it. It is
 disposable: one made by another FORMAT, or behind the log for whatever reason, is made again or
-brought up from the log (streams/catch_up.py).
+brought up from the log (streams/index_catch_up.py).
 """
 
 import struct

@@ -8,11 +8,12 @@ so, with `next` the offset up to which a copy holds everything:
 - An account's copy counts when its own `next` is not before the mark's `since`: nothing was missed.
 - A commit changes a copy that counts and is older than it; one that does not count it deletes.
 - A reader that finds nothing reads Postgres, and puts back what it read, with the offset it read it
-  at, unless the mark is further already.
+  at, unless the mark is further already, or is not there.
 - Marks fade after `MARK_TTL_S` unless they are renewed, so that a writer that is cut off from here
   cannot keep an old copy alive for those who are not.
 
-A copy has a *generation*, the log's id and the projection's version: of another it does not count.
+A copy has a *generation*: the projection's version, the log's id, and what made the tables that its
+rows are from. Of another than the mark's it does not count, so none outlives a rebuild.
 """
 
 import logging
@@ -33,6 +34,7 @@ from infra.postgres import Connection
 from projections.positions.tables import POSITIONS, PositionRow
 from projections.rows import Projection
 from schemas.partitioning import partition_of
+from streams.checkpoint_moves import MADE
 from streams.hot_scripts import COMMIT, FILL, READ
 from streams.news import NEWS_CHANNEL, encode, news_of
 from streams.read_models import Advance, ReadModels
@@ -44,6 +46,8 @@ _log = logging.getLogger(__name__)
 MARK_TTL_S: Final = 10
 RENEW_S: Final = 3.0
 ACCOUNT_TTL_S: Final = 24 * 3600
+MOST_COPIED: Final = 1000
+"""Positions of an account that is copied: to read more of them for a page takes longer than it."""
 PAUSE_S: Final = 1.0
 """How long nobody asks a Redis that did not answer."""
 _BULK: Final = 1000
@@ -56,16 +60,20 @@ _DECODER: Final = msgspec.json.Decoder(list[PositionRow])
 
 
 class HotPositions(Struct, frozen=True):
-    """An account's positions in the order of their key, as all records below `next_offset` are."""
+    """An account's positions in the order of their key, as all records below `next_offset` are.
 
+    `made` says from whose tables they are (`checkpoint_moves.MADE`).
+    """
+
+    made: str
     next_offset: int
     rows: list[PositionRow]
 
 
-def generation(log_id: str, projections: Iterable[Projection]) -> str:
-    """Return what the copies of a log's positions are told apart by."""
+def generations(log_id: str, projections: Iterable[Projection]) -> str:
+    """Return how the generations begin that this program reads: those of its log and version."""
     version = next(one.version for one in projections if one.name == _PROJECTION)
-    return f"{log_id}/{version}"
+    return f"{version} {log_id} "
 
 
 class HotCopy:
@@ -75,7 +83,7 @@ class HotCopy:
         self,
         client: "Redis",
         namespace: str,
-        generation: str,
+        generations: str,
         partitions: int,
         *,
         clock: Callable[[], float] = time.monotonic,
@@ -83,7 +91,7 @@ class HotCopy:
         self._client = client
         self._reader: Redis | None = None
         self._namespace = namespace
-        self._generation = generation
+        self._generations = generations
         self.partitions = partitions
         self._clock = clock
         self._quiet_until = 0.0
@@ -93,9 +101,9 @@ class HotCopy:
         self._read = client.register_script(READ)
 
     @classmethod
-    def open(cls, url: str, namespace: str, generation: str, partitions: int) -> "HotCopy":
-        """Return the copy of a generation in the Redis of a URL; nothing is asked yet."""
-        return cls(redis_client.connect(url), namespace, generation, partitions)
+    def open(cls, url: str, namespace: str, generations: str, partitions: int) -> "HotCopy":
+        """Return the copy in the Redis of a URL; nothing is asked yet."""
+        return cls(redis_client.connect(url), namespace, generations, partitions)
 
     def close(self) -> None:
         """Disconnect."""
@@ -105,12 +113,15 @@ class HotCopy:
 
     # --- writing -------------------------------------------------------------------------------
 
-    def commit(self, advances: Sequence[Advance]) -> None:
-        """Copy what was committed, and tell the News. To be called after each commit."""
-        self._asked(lambda: self._send(advances))
+    def commit(self, advances: Sequence[Advance], made: str) -> None:
+        """Copy what was committed, and tell the News. To be called after each commit.
 
-    def renew(self, checkpoints: Iterable[tuple[int, int]]) -> None:
-        """Renew the marks by the partitions' checkpoints, the offsets to come next in Postgres.
+        `made` says whose tables the positions were written to.
+        """
+        self._asked(lambda: self._send(advances, made))
+
+    def renew(self, checkpoints: Iterable[tuple[str, int, int]]) -> None:
+        """Renew the marks by checkpoints in Postgres: who made, the partition, what comes next.
 
         What could not be copied while Redis was away is thereby known to be missing.
         """
@@ -130,11 +141,11 @@ class HotCopy:
 
         self._asked(clear)
 
-    def _send(self, advances: Sequence[Advance]) -> None:
+    def _send(self, advances: Sequence[Advance], made: str) -> None:
         with self._client.pipeline(transaction=False) as pipeline:
             for advance in advances:
                 if advance.projection.name == _PROJECTION:
-                    keys, arguments = self._copied(advance)
+                    keys, arguments = self._copied(advance, made)
                     self._commit(keys, arguments, client=pipeline)
             for advance in advances:
                 names = {one.table.name for one in advance.changed if _is_told(one)}
@@ -145,21 +156,20 @@ class HotCopy:
                 pipeline.publish(self._key(NEWS_CHANNEL), encode(news))
             pipeline.execute()
 
-    def _mark(self, checkpoints: Iterable[tuple[int, int]]) -> None:
+    def _mark(self, checkpoints: Iterable[tuple[str, int, int]]) -> None:
         with self._client.pipeline(transaction=False) as pipeline:
-            for partition, offset in sorted(checkpoints):
-                arguments: list[Any] = [self._generation, offset, offset]
-                arguments += [MARK_TTL_S, ACCOUNT_TTL_S]
+            for made, partition, offset in sorted(checkpoints):
+                arguments: list[Any] = [made, offset, offset, MARK_TTL_S, ACCOUNT_TTL_S]
                 self._commit([self._mark_key(partition)], arguments, client=pipeline)
             pipeline.execute()
 
-    def _copied(self, advance: Advance) -> tuple[list[str], list[Any]]:
+    def _copied(self, advance: Advance, made: str) -> tuple[list[str], list[Any]]:
         """Return the keys and arguments of COMMIT for a step of the positions.
 
         Accounts whose positions did not change are as they were: the mark alone says so.
         """
         first, last = advance.from_offset, advance.state.next_offset
-        arguments = [self._generation, first, last, MARK_TTL_S, ACCOUNT_TTL_S]
+        arguments: list[Any] = [made, first, last, MARK_TTL_S, ACCOUNT_TTL_S]
         keys = [self._mark_key(advance.partition)]
         if last - first > _BULK:
             arguments[1] = last
@@ -189,22 +199,24 @@ class HotCopy:
         """
         partition = partition_of(account, self.partitions)
         keys = [self._mark_key(partition), self._account_key(account)]
-        wanted: list[Any] = [self._generation, at_least + 1]
+        wanted: list[Any] = [self._generations, at_least + 1]
         answer = self._asked(lambda: self._read(keys, wanted, client=self._connected()))
         if not answer:
             return None
         try:
-            rows = _DECODER.decode(answer[1])
+            rows = _DECODER.decode(answer[2])
         except msgspec.DecodeError:
             _log.warning("the hot copy of %s holds what no Daybook wrote", account)
             return None
-        return HotPositions(answer[0], sorted(rows, key=_key_of))
+        return HotPositions(answer[0].decode(), answer[1], sorted(rows, key=_key_of))
 
     def fill(self, account: str, read: HotPositions) -> None:
-        """Put back an account's positions as they were read from Postgres."""
+        """Put back an account's positions, all of them, as they were read from Postgres."""
+        if not read.made.startswith(self._generations):
+            return  # tables of another version, read by a program that is on its way out
         partition = partition_of(account, self.partitions)
         keys = [self._mark_key(partition), self._account_key(account)]
-        arguments: list[Any] = [self._generation, read.next_offset, MARK_TTL_S, ACCOUNT_TTL_S]
+        arguments: list[Any] = [read.made, read.next_offset, ACCOUNT_TTL_S]
         arguments += [part for row in read.rows for part in (_field(row), _encoded(row))]
         self._asked(lambda: self._fill(keys, arguments))
 
@@ -266,7 +278,7 @@ class Renewing:
             try:
                 if connection is None or connection.closed:
                     connection = postgres.connect(self._dsn, schema=self._schema)
-                self._copy.renew(connection.execute(_CHECKPOINTS).fetchall())
+                self._copy.renew(connection.execute(CHECKPOINTS).fetchall())
             except (ServerUnavailable, psycopg.Error) as error:
                 _log.warning("the hot copy fades until Postgres answers: %s", error)
         if connection is not None:
@@ -282,7 +294,8 @@ class CopiedReadModels(ReadModels):
         """Write as ReadModels does, then copy."""
         super().write(advances)
         if self.copy is not None:
-            self.copy.commit(advances)
+            ours = (one.partition for one in advances if one.projection.name == _PROJECTION)
+            self.copy.commit(advances, self.made_of(_PROJECTION, next(ours, 0)))
 
     def halt(self, projection: str, topic: str, partition: int, reason: str) -> None:
         """Write down why a projection stands still, and tell persons."""
@@ -292,33 +305,57 @@ class CopiedReadModels(ReadModels):
 
 
 def positions_of_account(
-    copy: HotCopy, connection: Connection, account: str, at_least: int = -1
+    copy: HotCopy,
+    connection: Connection,
+    account: str,
+    at_least: int = -1,
+    limit: int = MOST_COPIED + 1,
 ) -> HotPositions:
-    """Return an account's positions from the copy, or from Postgres, which then fills the copy.
+    """Return an account's first positions from the copy, or from Postgres, which then fills it.
 
-    What Postgres answers may be older than `at_least`: to wait for it is the caller's.
+    From the copy come all, from Postgres at most `limit`: what is fewer than that is the whole
+    account, and copied. What Postgres answers may be older than `at_least`: to wait for it is the
+    caller's.
     """
     found = copy.positions(account, at_least)
     if found is None:
-        found = stored_positions(connection, account, copy.partitions)
-        copy.fill(account, found)
+        found = stored_positions(connection, account, copy.partitions, limit)
+        # Of accounts that nobody has heard of there is nothing to keep.
+        if 0 < len(found.rows) < min(limit, MOST_COPIED + 1):
+            copy.fill(account, found)
     return found
 
 
-def stored_positions(connection: Connection, account: str, partitions: int) -> HotPositions:
-    """Return an account's positions as they are stored, with the checkpoint of the same moment."""
-    rows = connection.execute(_STORED, (account, partition_of(account, partitions))).fetchall()
-    next_offset = rows[0][0] if rows else 0
-    return HotPositions(next_offset, [PositionRow(*row[1:]) for row in rows if row[1] is not None])
+def stored_positions(
+    connection: Connection, account: str, partitions: int, limit: int | None = None
+) -> HotPositions:
+    """Return an account's first positions as they are stored, with the checkpoint of that moment.
+
+    All of them without a `limit`. Raises ServerUnavailable where nobody has made the tables yet.
+    """
+    told = account, limit, partition_of(account, partitions)
+    try:
+        rows = connection.execute(_STORED, told).fetchall()
+    except psycopg.errors.UndefinedTable as error:
+        reason, hint = "nobody has made their tables yet", "start `daybook worker`"
+        raise ServerUnavailable("the read models", reason, hint) from error
+    if not rows:
+        return HotPositions("", 0, [])
+    stored = [PositionRow(*row[2:]) for row in rows if row[2] is not None]
+    return HotPositions(rows[0][0], rows[0][1], stored)
 
 
-_CHECKPOINTS: Final = (
-    b"SELECT partition, next_offset FROM projection_checkpoints WHERE projection = 'positions'"
-)
+_MADE: Final = f"(SELECT {MADE} AS made FROM projections) AS m"
+CHECKPOINTS: Final = (
+    f"SELECT m.made, c.partition, c.next_offset FROM projection_checkpoints c JOIN {_MADE}"
+    " ON m.name = c.projection WHERE c.projection = 'positions'"
+).encode()
+"""What `HotCopy.renew` takes, as Postgres has it."""
+_COLUMNS: Final = ", ".join(f't."{name}"' for name in POSITIONS.columns)
 _STORED: Final = (
-    "SELECT c.next_offset, "
-    + ", ".join(f't."{name}"' for name in POSITIONS.columns)
-    + " FROM projection_checkpoints c LEFT JOIN positions t ON t.account = %s"
+    f"SELECT m.made, c.next_offset, {_COLUMNS} FROM projection_checkpoints c"
+    f" JOIN {_MADE} ON m.name = c.projection LEFT JOIN (SELECT * FROM positions"
+    " WHERE account = %s ORDER BY instrument, currency LIMIT %s) t ON true"
     " WHERE c.projection = 'positions' AND c.partition = %s"
     " ORDER BY t.instrument, t.currency"
 ).encode()

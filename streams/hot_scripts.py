@@ -51,13 +51,11 @@ return before
 """
 
 FILL: Final = """
--- KEYS mark, account  ARGV generation, next, mark ttl, account ttl, then fields and values.
+-- KEYS mark, account  ARGV generation, next, account ttl, then fields and values.
 local generation, next = ARGV[1], tonumber(ARGV[2])
 local mark = redis.call('HMGET', KEYS[1], 'generation', 'next')
-if mark[1] ~= generation then
-  redis.call('HSET', KEYS[1], 'generation', generation, 'since', next, 'next', next)
-  redis.call('EXPIRE', KEYS[1], ARGV[3])
-elseif next < tonumber(mark[2]) then
+-- Marks are the writers' alone: a reader that stood still may know of older rows.
+if mark[1] ~= generation or next < tonumber(mark[2]) then
   return 0
 end
 local copy = redis.call('HMGET', KEYS[2], 'generation', 'next')
@@ -66,24 +64,25 @@ if copy[1] == generation and tonumber(copy[2]) > next then
 end
 redis.call('UNLINK', KEYS[2])
 redis.call('HSET', KEYS[2], 'generation', generation, 'next', next)
-for field = 5, #ARGV, 2 do
+for field = 4, #ARGV, 2 do
   redis.call('HSET', KEYS[2], ARGV[field], ARGV[field + 1])
 end
-redis.call('EXPIRE', KEYS[2], ARGV[4])
+redis.call('EXPIRE', KEYS[2], ARGV[3])
 return 1
 """
 
 READ: Final = """
--- KEYS mark, account  ARGV generation, next wanted. Answers next and the rows as one JSON array,
--- or nothing: a reader in Python takes one long text in much less time than many short ones.
+-- KEYS mark, account  ARGV how generations begin that count, next wanted. Answers the generation,
+-- next and the rows as one JSON array, or nothing: a reader in Python takes one long text in much
+-- less time than many short ones.
 local mark = redis.call('HMGET', KEYS[1], 'generation', 'since', 'next')
-if mark[1] ~= ARGV[1] then return false end
+if not mark[1] or string.sub(mark[1], 1, #ARGV[1]) ~= ARGV[1] then return false end
 local told = redis.call('HGETALL', KEYS[2])
 local rows, held = {}, nil
 for field = 1, #told, 2 do
   local name = told[field]
   if name == 'generation' then
-    if told[field + 1] ~= ARGV[1] then return false end
+    if told[field + 1] ~= mark[1] then return false end
   elseif name == 'next' then
     held = tonumber(told[field + 1])
   else
@@ -93,5 +92,5 @@ end
 if not held or held < tonumber(mark[2]) then return false end
 local next = math.max(held, tonumber(mark[3]))
 if next < tonumber(ARGV[2]) then return false end
-return {next, '[' .. table.concat(rows, ',') .. ']'}
+return {mark[1], next, '[' .. table.concat(rows, ',') .. ']'}
 """

@@ -32,7 +32,7 @@ from streams.kafka_client import (
 )
 from streams.kafka_reading import Reading, record_maker, recorded_at
 from streams.kafka_refusal import explain_refusal
-from streams.kafka_topics import ensure_topics, topic_name
+from streams.kafka_topics import Fault, TopicsRefused, ensure_topics, topic_name
 from streams.kafka_writing import Writing
 from streams.log import TOPICS, Draft, LogError
 
@@ -184,6 +184,9 @@ class KafkaLog:
         for record in await self._reading.read(at, 0, 1, self._maker(at)):
             event = _event(record)
             if isinstance(event, LogCreated):
+                if event.partitions != self.partitions:
+                    told = (str(self.partitions), str(event.partitions))
+                    raise TopicsRefused([Fault(at.topic, "partitions", *told)])
                 return event.log_id
             raise LogError(f"{at.topic}/{at.partition}:0 is not LogCreated: not a log of Daybook")
         raise LogError(f"{at.topic}/{at.partition} is empty, and other partitions are not")

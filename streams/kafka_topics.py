@@ -5,6 +5,7 @@ and what was expected. Nothing here changes a topic that is there already.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -135,12 +136,13 @@ async def ensure_topics(
     """Make the topics that are missing, check all of them, and return how many partitions.
 
     Topics are made once as many brokers serve as were told: with less they would have too few
-    copies for ever. Raises TopicsRefused, and LogError when topics of the log are missing beside
-    others of it.
+    copies for ever. How many partitions a log has is told by most of its topics, where `partitions`
+    does not. Raises TopicsRefused, and LogError when topics of the log are missing beside others of
+    it.
     """
     brokers = await _brokers(admin)
     there = await _partition_counts(admin, namespace)
-    count = partitions or there.get(topic_name(namespace, "events"), PARTITIONS)
+    count = partitions or _count_of_most(namespace, there)
     wanted = plans(namespace, count)
     missing = [plan for plan in wanted if plan.name not in there]
     if missing:
@@ -159,6 +161,13 @@ async def ensure_topics(
 
 async def _brokers(admin: AIOKafkaAdminClient) -> int:
     return len((await admin.describe_cluster())["brokers"])
+
+
+def _count_of_most(namespace: str, there: Mapping[str, int]) -> int:
+    """Return how many partitions most topics have, of those that all need the same number."""
+    alone = topic_name(namespace, "dead-letters")
+    counts = Counter(count for name, count in there.items() if name != alone)
+    return counts.most_common(1)[0][0] if counts else PARTITIONS
 
 
 def _refuse_loss(namespace: str, there: Iterable[str], missing: list[TopicPlan]) -> None:

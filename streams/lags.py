@@ -27,7 +27,7 @@ def lags_of(
 ) -> list[Lag]:
     """Return where projections stand in every partition of the topics in `heads`.
 
-    `heads` has, by topic, where its partitions end.
+    `heads` has, by topic, where its partitions ended a moment ago: who is past that is not behind.
     """
     known = list(projections)
     lags = []
@@ -38,5 +38,5 @@ def lags_of(
                 found = checkpoints.get((name, partition))
                 at = found.next_offset if found else 0
                 halted = found.halted if found else None
-                lags.append(Lag(name, topic, partition, at - 1, head - at, halted))
+                lags.append(Lag(name, topic, partition, at - 1, max(0, head - at), halted))
     return lags

@@ -30,7 +30,7 @@ from infra.postgres import Connection
 from schemas.canonical import command_hash
 from schemas.envelope import Record
 from schemas.partitioning import partition_of
-from streams import catch_up, entity_store, foreseen
+from streams import entity_store, foreseen, index_catch_up
 from streams.answers import Answer
 from streams.batch import Asked, Batch, Decide, Evolve, Rules
 from streams.batch_size import BatchSize
@@ -158,7 +158,7 @@ class Ledger:
     def _bring_up(self, writer: Connection, behind: Iterable[TopicPartition]) -> None:
         for place in behind:
             self._memories.pop(place, None)
-            catch_up.catch_up(self.log, writer, place, self._rules.evolve)
+            index_catch_up.catch_up(self.log, writer, place, self._rules.evolve)
 
     def _try_batch(self, writer: Connection, asked: list[Asked]) -> Batch | list[TopicPartition]:
         """Decide a batch and commit it, or return the partitions whose index is behind the log.

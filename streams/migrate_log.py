@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 from aiokafka import TopicPartition as KafkaPartition  # type: ignore[import-untyped]
+from aiokafka import errors
 from aiokafka.admin import AIOKafkaAdminClient  # type: ignore[import-untyped]
 from msgspec import Struct
 
@@ -26,6 +27,7 @@ from streams.kafka_client import (
     stop_all,
 )
 from streams.kafka_reading import Reading, recorded_at
+from streams.kafka_refusal import explain_refusal
 from streams.kafka_topics import ensure_topics, topic_name
 from streams.kafka_writing import Writing
 from streams.log import TOPICS, Draft, Log, LogError
@@ -101,8 +103,9 @@ class _Target:
         admin = AIOKafkaAdminClient(**options, request_timeout_ms=timeout_ms)
         try:
             async with asyncio.timeout(self._timeout_s):
-                await admin.start()
-                await ensure_topics(admin, self._place.namespace, partitions)
+                await self._connect(admin)
+                brokers = len(self._place.hosts.split(","))
+                await ensure_topics(admin, self._place.namespace, partitions, brokers)
         finally:
             await admin.close()
         names = [topic_name(self._place.namespace, topic) for topic in TOPICS]
@@ -111,6 +114,13 @@ class _Target:
         for at, begin in zip(places, await self._reading.beginnings(places), strict=True):
             if begin > 0:
                 raise LogError(f"{at.topic}/{at.partition}: records below {begin} were deleted")
+
+    async def _connect(self, admin: AIOKafkaAdminClient) -> None:
+        try:
+            await admin.start()
+        except errors.KafkaConnectionError:
+            await explain_refusal(self._place)
+            raise
 
     async def close(self) -> None:
         parts = (getattr(self, name, None) for name in ("_writing", "_reading"))

@@ -136,6 +136,15 @@ class Past:
         where = sql.SQL(" WHERE t.{} = ANY(%s)").format(sql.Identifier(table.key[0]))
         return self._models.scan(table, where, (list(streams),))
 
+    def _reached(self, projection: Projection, stream: str) -> int:
+        """Return the offset that a projection reads next in a stream's partition."""
+        row = self._models.connection.execute(
+            "SELECT next_offset FROM projection_checkpoints"
+            " WHERE projection = %s AND partition = %s",
+            (projection.name, partition_of(stream, self._source.partitions)),
+        ).fetchone()
+        return 0 if row is None else row[0]
+
     def _streams(self, topic: Topic) -> list[str]:
         """Return the names of all streams of a topic, as the read models know them."""
         projection = next(one for one in self._models.projections if one.topic == topic)
@@ -156,7 +165,12 @@ class Past:
         fold = projection.make(fresh=True)
         zone_name = "UTC"
         happened = []
-        end = self.end_of(projection.topic, stream, known_at)
+        # What is known now is what the rows beside these are made of.
+        end = (
+            self._reached(projection, stream)
+            if known_at is None
+            else self.end_of(projection.topic, stream, known_at)
+        )
         for one in stream_events(self._source, projection.topic, stream, end):
             zone_name = getattr(one.event, "time_zone", None) or zone_name
             if type(one.event) in projection.handles and as_of.includes_event(one, zone_name):

@@ -4,7 +4,7 @@ Rows, checkpoint, term and the heads of the streams are written in one transacti
 checkpoint's expected value. Postgres is the authority on what has been processed.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ from msgspec import Struct
 from psycopg import sql
 
 from infra import migrations, postgres
+from infra.errors import MigrationRefused
 from infra.migrations import Migration
 from infra.postgres import Connection
 from projections.rows import Changed, Projection, Table, Wanted
@@ -96,11 +97,15 @@ class ReadModels:
         self.log_id = log_id
         self.dsn = dsn
         self._connection = self._connect()
-        migrations.apply(self.connection, _OWNER, _MIGRATIONS, schema=schema)
-        self._make_tables()
-        self._made = self._rows_made()
         self._made_seen: dict[tuple[str, int], str] = {}
-        self.publish()
+        try:
+            migrations.apply(self.connection, _OWNER, _MIGRATIONS, schema=schema)
+            self._make_tables()
+            self._made = self._rows_made()
+            self.publish()
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def connection(self) -> Connection:
@@ -132,6 +137,7 @@ class ReadModels:
             return
         with self.projecting_lock(), self.connection.transaction():
             registered = self._registered()
+            refuse_newer(self.projections, self.log_id, registered)
             for projection in self.projections:
                 if registered.get(projection.name) != wanted[projection.name]:
                     self._make_anew(projection)
@@ -149,14 +155,17 @@ class ReadModels:
         rows = self.connection.execute(f"SELECT {MADE} FROM projections".encode()).fetchall()
         return dict(rows)
 
+    def made_of(self, projection: str, partition: int) -> str:
+        """Return whose tables the rows of a partition were last found to be; "" of none."""
+        return self._made_seen.get((projection, partition), self._made.get(projection, ""))
+
     def _check_made(self, advances: Sequence[Advance], now: Mapping[str, str]) -> None:
         """Raise CheckpointMoved for a fold of rows that stand no longer: the tables are others."""
         others: dict[str, None] = {}
         for advance in advances:
             name, version = advance.projection.name, advance.projection.version
             made, place = now.get(name, ""), (name, advance.partition)
-            known = self._made_seen.get(place, self._made.get(name))
-            if made != known or not made.startswith(f"{version} {self.log_id} "):
+            if made != self.made_of(*place) or not made.startswith(f"{version} {self.log_id} "):
                 self._made_seen[place] = made
                 others[name] = None
         if others:
@@ -268,6 +277,38 @@ class ReadModels:
             " ON CONFLICT (projection, partition) DO UPDATE SET halted = excluded.halted",
             (projection, topic, partition, reason),
         )
+
+
+def refuse_newer(
+    projections: Sequence[Projection], log_id: str, made: Mapping[str, tuple[int, str]]
+) -> None:
+    """Raise MigrationRefused where a newer program made read models of this log.
+
+    `made` has the version and the log's id by projection. Were they made as this program has them,
+    the newer ones that work on them would stop, and each older one that starts would do it again.
+    """
+    newer = [
+        f"{one.name} (version {made[one.name][0]}, here {one.version})"
+        for one in projections
+        if one.name in made and made[one.name][1] == log_id and made[one.name][0] > one.version
+    ]
+    if newer:
+        raise MigrationRefused(
+            f"the tables of {', '.join(newer)} are newer than this program:"
+            " run the program that made them, or a later one"
+        )
+
+
+def holding(projections: Iterable[Projection]) -> bytes:
+    """Return the statement that keeps tables from being swapped until a transaction ends.
+
+    It is to be the first one, as it takes no snapshot. With one from before a swap, who comes to
+    read a table only after it would read the new one, and nothing of what was written to it last.
+    """
+    # In the order in which a swap takes them. Chunks of a table are not swapped by themselves.
+    names = sorted(table.name for one in projections for table in one.tables)
+    only = sql.SQL(", ").join(sql.SQL("ONLY {}").format(sql.Identifier(name)) for name in names)
+    return sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(only).as_bytes()
 
 
 @lru_cache(maxsize=256)

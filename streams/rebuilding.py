@@ -22,7 +22,7 @@ from streams.hot_copy import CopiedReadModels
 from streams.log import Log, LogError
 from streams.news import ANYTHING, encode
 from streams.projecting import BATCH, Projector
-from streams.read_models import ReadModels
+from streams.read_models import ReadModels, refuse_newer
 from streams.timescale import add_policies, add_series, refresh
 
 _log = logging.getLogger(__name__)
@@ -113,17 +113,20 @@ def open_read_models(
     schema: str,
     projections: Sequence[Projection],
     kind: type[Models] = ReadModels,  # type: ignore[assignment]
+    *,
+    goes_back: bool = False,
 ) -> Models:
-    """Open read models; those of another version are rebuilt first, the old ones serving on.
+    """Open read models; those of an older version are rebuilt first, the old ones serving on.
 
-    To others, that is: whoever opens waits for it, for it cannot read the old ones.
+    To others, that is: whoever opens waits for it, for it cannot read the old ones. Those of a
+    newer version are rebuilt only if `goes_back`; else raises MigrationRefused.
     """
-    if _outdated(dsn, schema, log.log_id, projections):
+    if _outdated(dsn, schema, log.log_id, projections, goes_back=goes_back):
         models = _Serving(dsn, schema, log.log_id, projections)
         try:
             with _alone(models) as beside:
                 # Somebody else may have done it while this one waited.
-                old = _outdated(dsn, schema, log.log_id, projections)
+                old = _outdated(dsn, schema, log.log_id, projections, goes_back=goes_back)
                 if old:
                     names = ", ".join(one.name for one in old)
                     _log.warning("%s: made by another version of the program, rebuilding", names)
@@ -134,9 +137,12 @@ def open_read_models(
 
 
 def _outdated(
-    dsn: str, schema: str, log_id: str, projections: Sequence[Projection]
+    dsn: str, schema: str, log_id: str, projections: Sequence[Projection], *, goes_back: bool
 ) -> list[Projection]:
-    """Return the projections whose tables are there, of this log and of another version."""
+    """Return the projections whose tables are there, of this log and of another version.
+
+    Raises MigrationRefused for those of a newer one, unless `goes_back`.
+    """
     connection = postgres.connect(dsn, schema=schema, part="the read models' store")
     try:
         if connection.execute("SELECT to_regclass('projections')").fetchone() == (None,):
@@ -144,6 +150,8 @@ def _outdated(
         rows = connection.execute("SELECT name, version, log_id FROM projections").fetchall()
     finally:
         connection.close()
+    if not goes_back:
+        refuse_newer(projections, log_id, {name: (made, of_log) for name, made, of_log in rows})
     found = {name: version for name, version, of_log in rows if of_log == log_id}
     return [one for one in projections if found.get(one.name, one.version) != one.version]
 

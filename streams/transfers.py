@@ -187,7 +187,12 @@ class PostgresBook:
 
     def mark(self, transfers: Sequence[tuple[str, str]]) -> None:
         """Mark transfers as settled."""
-        mark_settled(self._connection, transfers)
+        if transfers:
+            self._connection.execute(
+                "INSERT INTO transfers_settled (key, id)"
+                " SELECT * FROM unnest(%s::text[], %s::text[]) ON CONFLICT DO NOTHING",
+                ([key for key, _ in transfers], [name for _, name in transfers]),
+            )
 
 
 def _settle(ledger: Submits, book: TransferBook, pending: list[_Pending]) -> list[Settled]:
@@ -271,13 +276,3 @@ def _request(
         correlation_id=envelope.correlation_id or envelope.id,
         causation_id=envelope.id,
     )
-
-
-def mark_settled(connection: Connection, transfers: Sequence[tuple[str, str]]) -> None:
-    """Write down in the table of settled transfers which need not be looked at again."""
-    if transfers:
-        connection.execute(
-            "INSERT INTO transfers_settled (key, id) SELECT * FROM unnest(%s::text[], %s::text[])"
-            " ON CONFLICT DO NOTHING",
-            ([key for key, _ in transfers], [name for _, name in transfers]),
-        )

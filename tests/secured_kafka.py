@@ -7,8 +7,8 @@ import contextlib
 import datetime
 import ipaddress
 import subprocess
-import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -22,9 +22,9 @@ from infra.servers.choices import new_choices, with_ports
 from infra.servers.kafka import KafkaBroker
 from infra.servers.server import ProgramsMissing
 from tests.servers import KAFKA_OPTS, lend_jars
+from tests.waiting import until
 
 USER, PASSWORD = "ledger", "p&w%+/#1"
-_STARTS_IN_S = 120
 
 
 class Authority:
@@ -155,12 +155,9 @@ def secured_broker(home: Path, kept: Path) -> Iterator[Secured]:
         command = broker.command()
         process = subprocess.Popen(command, cwd=broker.folder, stdout=said, stderr=said)
     try:
-        deadline = time.monotonic() + _STARTS_IN_S
-        while (complaint := broker.complaint()) is not None:
-            words = (broker.folder / "server.log").read_text()[-2000:]
-            assert process.poll() is None, words
-            assert time.monotonic() < deadline, f"{complaint}: {words}"
-            time.sleep(0.05)
+        words = partial((broker.folder / "server.log").read_text, errors="replace")
+        until(lambda: process.poll() is not None or broker.complaint() is None, words)
+        assert process.poll() is None, words()
         yield Secured(broker, authority)
     finally:
         process.kill()

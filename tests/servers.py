@@ -16,16 +16,20 @@ import pytest
 
 from infra.servers import kafka
 from infra.servers.choices import is_free
+from infra.servers.kafka_probe import describe
 from infra.servers.native import look_at_servers, start_servers, stop_servers
 from infra.servers.server import ProgramsMissing
+from tests.waiting import until
 
 # Brokers of tests live for seconds: Java's second compiler would cost more than it brings.
 KAFKA_OPTS = "-XX:TieredStopAtLevel=1"
 # Below what systems give to outgoing connections, and beside what the native servers choose from.
 _PORTS = range(30_000, 32_768)
 POSTGRES_IMAGE = "timescale/timescaledb:2.21.0-pg17"
-KAFKA_IMAGE = "confluentinc/cp-kafka:7.9.0"
+KAFKA_IMAGE = "apache/kafka:4.3.0"
 REDIS_IMAGE = "redis:7.4-alpine"
+COMPOSE = Path(__file__).resolve().parents[1] / "docker-compose.yml"
+CLUSTER_ID = "ZGF5Ym9vay1jb21wb3NlMQ"
 
 
 def free_port() -> int:
@@ -85,14 +89,30 @@ def server(
 
 
 def kafka_container() -> Iterator[str]:
-    """A broker in a container, as HOST:PORT."""
-    from testcontainers.community.kafka import KafkaContainer
+    """A broker in a container, with the settings of docker-compose.yml, as HOST:PORT."""
+    from testcontainers.core.container import DockerContainer
 
-    wanted = KafkaContainer(KAFKA_IMAGE).with_kraft()
-    wanted.with_env("KAFKA_AUTO_CREATE_TOPICS_ENABLE", "false")
-    wanted.with_env("KAFKA_GROUP_MIN_SESSION_TIMEOUT_MS", "1000")
-    with wanted as container:
-        yield container.get_bootstrap_server()
+    port = free_port()
+    wanted = DockerContainer(KAFKA_IMAGE).with_bind_ports(9092, port)
+    with wanted.with_envs(**kafka_environment(port)):
+        until(lambda: _broker_serves(port), lambda: "the broker in a container does not serve")
+        yield f"127.0.0.1:{port}"
+
+
+def kafka_environment(port: int) -> dict[str, str]:
+    """The settings of a broker that others than its container reach at a port of this machine."""
+    import yaml
+
+    compose = yaml.safe_load(COMPOSE.read_text())
+    told: dict[str, str] = compose["services"]["kafka"]["environment"]
+    outside = f"INSIDE://localhost:19092,OUTSIDE://127.0.0.1:{port}"
+    return told | {"CLUSTER_ID": CLUSTER_ID, "KAFKA_ADVERTISED_LISTENERS": outside}
+
+
+def _broker_serves(port: int) -> bool:
+    with contextlib.suppress(OSError, ValueError):
+        return bool(describe(port, timeout_s=5.0).brokers)
+    return False
 
 
 def redis_container() -> Iterator[str]:

@@ -6,8 +6,9 @@ from infra.errors import ServerUnavailable
 from infra.settings import load_settings
 
 
-def run_decider(home: Path | None, metrics_port: int | None) -> int:
+def run_decider(home: Path | None, metrics_port: int | None, metrics_host: str) -> int:
     """Decide until SIGTERM or SIGINT, then hand over; return the exit status."""
+    from infra.telemetry import start_logging
     from streams.deciding.running import decide_until_told
 
     settings = load_settings(home)
@@ -17,5 +18,6 @@ def run_decider(home: Path | None, metrics_port: int | None) -> int:
             f"the log is {settings.log_url}, where every process decides for itself",
             "deciders are for DAYBOOK_LOG_URL=kafka://HOST:PORT/NAMESPACE",
         )
-    decide_until_told(settings.log_url.text, settings.home, metrics_port)
+    start_logging(level=settings.log_level)
+    decide_until_told(settings.log_url.text, settings.home, metrics_port, metrics_host)
     return 0

@@ -17,7 +17,7 @@ from api.importing.lines import Fact, UnreadableFile
 from api.importing.run import Counts, Told, Trouble, import_file
 from api.wiring import running
 from domain.errors import InvalidValue
-from infra.settings import load_settings
+from infra.settings import Settings, load_settings
 from streams.answers import Answer
 
 _encode = msgspec.json.Encoder().encode
@@ -28,7 +28,7 @@ def run_import(home: Path | None, files: list[str], told: Told, *, as_json: bool
     """Import files one after another; return the exit status: 1 when any line was not recorded."""
     total = Counts()
     troubles = _Troubles(as_json=as_json)
-    with running(load_settings(home)) as parts:
+    with running(_heard(load_settings(home))) as parts:
         finish_transfers(parts)
         for path in files:
             try:
@@ -38,6 +38,16 @@ def run_import(home: Path | None, files: list[str], told: Told, *, as_json: bool
                 troubles.tell(Trouble(path, 0, "file", path, error.reason))
     troubles.close(total)
     return 1 if troubles.count else 0
+
+
+def _heard(settings: Settings) -> Settings:
+    """Return the settings, with the log on standard error where all its details are wanted."""
+    if settings.log_level == "debug":
+        # Loaded for this alone: it takes longer than the rest of the command line.
+        from infra.telemetry import start_logging
+
+        start_logging(level=settings.log_level)
+    return settings
 
 
 class _Troubles:
@@ -75,7 +85,7 @@ def run_submit(home: Path | None, file: str, *, strict: bool) -> int:
     wrong = 0
     with contextlib.ExitStack() as stack:
         source = _open_commands(file, stack)
-        parts = stack.enter_context(running(load_settings(home)))
+        parts = stack.enter_context(running(_heard(load_settings(home))))
         finish_transfers(parts)
         front = Front(parts, strict=strict)
         line = 0

@@ -32,8 +32,8 @@ def infra_commands(chosen_home: Callable[[Path | None], Path | None]) -> typer.T
     ) -> None:
         """Start the servers and wait until they serve; safe to run twice.
 
-        In containers where a Docker daemon answers, else as processes of this machine; a home
-        stays with what it began with.
+        In containers where a Docker daemon answers, else, and for three brokers, as processes of
+        this machine; a home stays with what it began with.
         """
         _up(_place(chosen_home(home)), brokers, native=native, docker=docker)
 
@@ -68,7 +68,7 @@ def _up(home: Path, brokers: int | None, *, native: bool, docker: bool) -> None:
         raise SettingsError("--docker", "given with --native", "one of the two")
     if brokers is not None and brokers not in BROKERS_ALLOWED:
         raise SettingsError("--brokers", str(brokers), "1 or 3")
-    if _in_containers(home, native=native, docker=docker):
+    if _in_containers(home, brokers, native=native, docker=docker):
         if brokers not in (None, 1):
             raise SettingsError("--brokers", str(brokers), "1 in containers; 3 with --native")
         start_containers(home, say=_say)
@@ -77,8 +77,11 @@ def _up(home: Path, brokers: int | None, *, native: bool, docker: bool) -> None:
     _status(home, as_json=False)
 
 
-def _in_containers(home: Path, *, native: bool, docker: bool) -> bool:
-    """Tell which way this home goes: the one it began with, and for a new one what is there."""
+def _in_containers(home: Path, brokers: int | None, *, native: bool, docker: bool) -> bool:
+    """Tell which way this home goes: the one it began with, and for a new one what is there.
+
+    Containers have one broker, so who wants three and says no more gets processes.
+    """
     from infra.errors import SettingsError
     from infra.servers.choices import load_choices
     from infra.servers.containers import docker_answers, were_chosen
@@ -95,7 +98,9 @@ def _in_containers(home: Path, *, native: bool, docker: bool) -> bool:
         )
     if began_native or native:
         return False
-    return docker or began_in_containers or docker_answers()
+    if docker or began_in_containers:
+        return True
+    return brokers in (None, 1) and docker_answers()
 
 
 def _status(home: Path, *, as_json: bool) -> int:

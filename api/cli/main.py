@@ -34,8 +34,9 @@ Home = Annotated[
 ]
 MetricsPort = Annotated[
     int | None,
-    typer.Option(metavar="PORT", min=0, max=65535, help="Serve metrics on 127.0.0.1:PORT."),
+    typer.Option(metavar="PORT", min=0, max=65535, help="Serve metrics; 0 takes a free port."),
 ]
+MetricsHost = Annotated[str, typer.Option(metavar="ADDRESS", help="Serve them there.")]
 _UNITS: Final = (
     "Amounts are in the currency of their row, quantities in units of the instrument, times in UTC."
 )
@@ -295,23 +296,25 @@ def bench(
 @app.command(epilog="Example: daybook worker --metrics 9101")
 def worker(
     metrics: MetricsPort = None,
+    metrics_host: MetricsHost = "127.0.0.1",
     home: Home = None,
 ) -> None:
     """Project what is in Kafka into the read models, until SIGTERM."""
     from api.cli.worker import run_worker
 
-    raise typer.Exit(run_worker(chosen_home(home), metrics))
+    raise typer.Exit(run_worker(chosen_home(home), metrics, metrics_host))
 
 
 @app.command(epilog="Example: daybook decider --metrics 9102")
 def decider(
     metrics: MetricsPort = None,
+    metrics_host: MetricsHost = "127.0.0.1",
     home: Home = None,
 ) -> None:
     """Decide commands for a log in Kafka, until SIGTERM."""
     from api.cli.decider import run_decider
 
-    raise typer.Exit(run_decider(chosen_home(home), metrics))
+    raise typer.Exit(run_decider(chosen_home(home), metrics, metrics_host))
 
 
 def _not_there_yet(name: str) -> Callable[..., None]:
@@ -371,6 +374,9 @@ def _foreseen(error: Exception) -> tuple[str, int] | None:
             | psycopg.errors.InsufficientPrivilege()
         ):
             return f"the database answers: {' '.join(str(error).split())}", NOT_AVAILABLE
+        case psycopg.errors.UndefinedTable() | psycopg.errors.UndefinedColumn():
+            made = "the read models were made by another version of Daybook, or not yet"
+            return f"{made}: {' '.join(str(error).split())}", NOT_AVAILABLE
         case LogError() | UnreadableFile() | OSError():
             return str(error), FOUND_WRONG
         case _:

@@ -21,9 +21,10 @@ from infra.settings import load_settings
 from schemas.codec import encode, encode_event, record_hash
 from schemas.envelope import Envelope, Record
 from schemas.partitioning import partition_of
-from streams.log import TOPICS, Draft
+from streams.log import TOPICS, Draft, LogHalted
 from streams.positions import parse_vector
 from streams.projecting import Lag
+from streams.reader import fresh_state, read_valid
 from streams.rebuilding import rebuild_beside
 from streams.sql_contract import reader_url
 from streams.verifying import Verdict, verify
@@ -112,11 +113,16 @@ def _parkable(parts: Parts, lags: list[Lag]) -> dict[str, str]:
     for lag in lags:
         topic = next(one for one in TOPICS if one == lag.topic)
         offset = lag.checkpoint + 1
-        if (lag.halted or "").startswith(f"{topic}/{lag.partition}:{offset}: "):
+        if _halts_at(lag, topic, lag.partition, offset):
             for record in parts.log.read(topic, lag.partition, offset, 1):
                 prefix = "" if topic == "events" else f"{topic}/"
                 found[f"{prefix}{lag.partition}:{offset}"] = record_hash(record.value)
     return found
+
+
+def _halts_at(lag: Lag, topic: Topic, partition: int, offset: int) -> bool:
+    """Tell whether a projection stands still at a record, and not for a fault of its own."""
+    return (lag.halted or "").startswith(f"{topic}/{partition}:{offset}: ")
 
 
 def _heads(heads: list[int]) -> list[dict[str, int]]:
@@ -154,8 +160,9 @@ def _print_verdict(verdict: Verdict) -> None:
 
 
 def run_rebuild(home: Path | None, name: str | None) -> int:
-    """Fill one read model, or all, from the log."""
+    """Fill one read model, or all, from the log: those of a newer program as this one has them."""
     with running(load_settings(home)) as parts:
+        parts.goes_back = True
         known = {projection.name: projection for projection in parts.models.projections}
         if name is not None and name not in known:
             raise InvalidValue("PROJECTION", name, "one of " + ", ".join(known))
@@ -166,19 +173,41 @@ def run_rebuild(home: Path | None, name: str | None) -> int:
 
 
 def run_park(home: Path | None, position: str, digest: str) -> int:
-    """Append RecordParked for a record that is there and has that digest."""
+    """Append RecordParked for a record that has that digest and at which readers stand still."""
     vector = parse_vector(position, "POSITION").vector
-    topic, places = next(iter(vector.items()))
-    partition, offset = next(iter(places.items()))
+    named = [(topic, *place) for topic, places in vector.items() for place in places.items()]
+    if len(named) != 1:
+        raise InvalidValue("POSITION", position, "the position of one record")
+    ((topic, partition, offset),) = named
     with running(load_settings(home)) as parts:
         found = parts.log.read(topic, partition, offset, 1)
         if not found or found[0].offset != offset:
             raise InvalidValue("POSITION", position, "the position of a record that is there")
         if record_hash(found[0].value) != digest:
             raise InvalidValue("DIGEST", digest, "the SHA-256 of the record, in hex")
+        if not _stands_still(parts, topic, partition, offset):
+            expected = "a record at which its partition stands still; `daybook status` names them"
+            raise InvalidValue("POSITION", position, expected)
         parts.log.append(topic, partition, [_parking(offset, digest)])
     sys.stdout.write(f"{position} is parked\n")
     return 0
+
+
+def _stands_still(parts: Parts, topic: Topic, partition: int, offset: int) -> bool:
+    """Tell whether parking a record sets it aside: what does not halt, it would leave as it is.
+
+    Read models that passed it before it was altered say nothing of it: who begins anew does.
+    """
+    parts.projector.catch_up()
+    if any(_halts_at(lag, topic, partition, offset) for lag in parts.projector.status()):
+        return offset > 0
+    state = fresh_state(parts.log, topic, partition)
+    try:
+        while state.next_offset <= offset:
+            read_valid(parts.log, topic, partition, state, _CHUNK)
+    except LogHalted as halted:
+        return halted.offset == offset > 0
+    return False
 
 
 def _parking(offset: int, digest: str) -> Draft:

@@ -52,7 +52,7 @@ def run_serve(home: Path | None, serving: Serving) -> int:
     """Serve until SIGTERM or SIGINT; return the exit status."""
     settings = load_settings(home)
     _check_protected(settings, serving)
-    start_logging()
+    start_logging(level=settings.log_level)
     # Threads that make rows must not hold up the loop for 5 ms, which is Python's default.
     sys.setswitchinterval(0.001)
     listener = listening(serving)

@@ -17,7 +17,7 @@ from infra.garbage import search_cycles_seldom
 from infra.settings import Settings, load_settings
 from infra.telemetry import new_registry, start_logging, start_metrics_server
 from projections.registry import PROJECTIONS
-from streams.hot_copy import CopiedReadModels, HotCopy, Renewing, generation
+from streams.hot_copy import CopiedReadModels, HotCopy, Renewing, generations
 from streams.kafka_log import KafkaLog
 from streams.read_models import ReadModels
 from streams.rebuilding import open_read_models
@@ -32,18 +32,19 @@ _TURN_S: Final = 0.0005
 """For how long one thread keeps the others waiting: a record passes through three of them."""
 
 
-def run_worker(home: Path | None, metrics_port: int | None) -> int:
+def run_worker(home: Path | None, metrics_port: int | None, metrics_host: str) -> int:
     """Project until SIGTERM or SIGINT; raises what is not available at the start."""
     settings = load_settings(home)
     if settings.log_url.scheme != "kafka":
         expected = "kafka://HOST:PORT[,HOST:PORT...]/NAMESPACE: in Postgres, who asks projects"
         raise SettingsError("log_url", str(settings.log_url), expected)
-    start_logging()
+    start_logging(level=settings.log_level)
     quieten_libraries()
     registry = new_registry()
     with contextlib.ExitStack() as stack:
         if metrics_port is not None:
-            start_metrics_server(metrics_port, registry)
+            server = start_metrics_server(metrics_port, registry, metrics_host)
+            stack.callback(server.close)
         log = KafkaLog.open(settings.log_url.text, timeout_s=_LOG_TIMEOUT_S)
         stack.callback(log.close)
         models = _models(settings, log, stack)
@@ -76,8 +77,8 @@ def _models(settings: Settings, log: KafkaLog, stack: contextlib.ExitStack) -> R
     models = open_read_models(log, dsn, schema, PROJECTIONS, CopiedReadModels)
     stack.callback(models.close)
     if settings.cache_url.scheme.startswith("redis"):
-        made_by = generation(log.log_id, PROJECTIONS)
-        copy = HotCopy.open(settings.cache_url.text, schema, made_by, log.partitions)
+        ours = generations(log.log_id, PROJECTIONS)
+        copy = HotCopy.open(settings.cache_url.text, log.place.namespace, ours, log.partitions)
         stack.callback(copy.close)
         stack.callback(Renewing(copy, dsn, schema).close)
         models.copy = copy

@@ -1,7 +1,8 @@
 """Build the dashboard: `python -m api.dashboard.build [--optional]`.
 
 Node.js and npm are taken from the PATH where they are new enough, else from PyPI. With
-`--optional` a dashboard that cannot be built is no failure: everything else works without it.
+`--optional` it is no failure that they, or what the page is made with, cannot be had here:
+everything else works without it. A page that does not compile is one.
 """
 
 import os
@@ -19,24 +20,28 @@ LEAST_NODE: Final = (20, 19)
 
 
 class BuildError(Exception):
-    """The dashboard cannot be built here."""
+    """The dashboard was not built."""
+
+
+class OutOfReach(BuildError):  # noqa: N818 - what it is built with, named by what is wrong
+    """What the dashboard is built with cannot be had here."""
 
 
 def main(arguments: list[str]) -> int:
     """Build the dashboard into `dist/`; return the exit status."""
     try:
         npm = npm_command()
-        _run([*npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"])
+        _fetch([*npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"])
         _run([*npm, "run", "build", "--silent"])
     except BuildError as error:
         _say(f"the dashboard was not built: {error}")
-        return 0 if "--optional" in arguments else 1
+        return 0 if isinstance(error, OutOfReach) and "--optional" in arguments else 1
     _say(f"the dashboard is in {DIST.relative_to(FOLDER.parents[1])}")
     return 0
 
 
 def npm_command() -> list[str]:
-    """Return how npm is called here; raises BuildError where it cannot be had."""
+    """Return how npm is called here; raises OutOfReach where it cannot be had."""
     npm = shutil.which("npm")
     if npm is not None and _node_version(shutil.which("node")) >= LEAST_NODE:
         return [npm]
@@ -64,11 +69,19 @@ def _wheel_npm() -> list[str] | None:
 def _installed_npm() -> list[str]:
     _say("installing Node.js from PyPI, to build the dashboard")
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    _run([*pip, "--require-hashes", "--only-binary", ":all:", "-r", str(LOCK)])
+    _fetch([*pip, "--require-hashes", "--only-binary", ":all:", "-r", str(LOCK)])
     npm = _wheel_npm()
     if npm is None:
-        raise BuildError("Node.js was installed, and is not there")
+        raise OutOfReach("Node.js was installed, and is not there")
     return npm
+
+
+def _fetch(command: list[str]) -> None:
+    """Run a command that fetches what is needed; raises OutOfReach."""
+    try:
+        _run(command)
+    except BuildError as error:
+        raise OutOfReach(str(error)) from error
 
 
 def _run(command: list[str]) -> None:

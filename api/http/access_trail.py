@@ -15,6 +15,7 @@ from api.http.formats import tag, whole
 from api.http.openapi import page_schema
 from api.http.operation import Call, Operation, Reply
 from api.http.security import Principal
+from api.http.services import Services
 from streams.past import AsOf
 
 _LINE: Final[dict[str, Any]] = {
@@ -85,7 +86,8 @@ async def _answer(call: Call) -> Response:
     since, until = asked.time(p.FROM), asked.time(p.TO)
     day, offset = (_day(since), 0) if cursor is None else from_cursor(cursor, same)
     limit = asked.limit() or p.DEFAULT_LIMIT
-    wanted = _Asked(since, until, day, offset, limit, _seen_by(call.principal))
+    may_see = await _seen_by(call.services, call.principal)
+    wanted = _Asked(since, until, day, offset, limit, may_see)
     found = await asyncio.to_thread(_read, call.services.audit, wanted)
     following = to_cursor((found.day, found.offset), same) if found.is_more else None
     position = f"{found.day}:{found.offset}"
@@ -144,19 +146,27 @@ class _Named(Struct, frozen=True):
     path: dict[str, str] = {}
     accounts: list[str] = []
     query: dict[str, str] = {}
+    account: str | None = None
+
+    def named(self, what: str) -> set[str]:
+        """Return the names of accounts or portfolios in the path and the question."""
+        return {place[what] for place in (self.path, self.query) if what in place}
 
 
-def _seen_by(principal: Principal) -> Callable[[bytes], bool]:
+async def _seen_by(services: Services, principal: Principal) -> Callable[[bytes], bool]:
     """Return what tells whether a principal may see a line: who may not see all, few."""
-    own = principal.accounts
-    if own is None:
+    if principal.accounts is None:
         return lambda _line: True
+    own, portfolios = principal.accounts, principal.portfolios
+    if portfolios:
+        await services.wait_for({}, ("accounts", "instruments"))
+        portfolios, below = await services.directory.below(portfolios)
+        own = own | below
 
     def may_see(line: bytes) -> bool:
         told = msgspec.json.decode(line, type=_Named)
-        named = {*told.accounts}
-        for place in (told.path, told.query):
-            named |= {place[name] for name in ("account", "portfolio") if name in place}
-        return bool(named) and named <= own
+        accounts = {*told.accounts, *told.named("account"), *filter(None, (told.account,))}
+        named = told.named("portfolio")
+        return bool(accounts or named) and accounts <= own and named <= portfolios
 
     return may_see

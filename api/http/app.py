@@ -27,6 +27,7 @@ from api.http.problems import (
 from api.http.security import LOCAL, Principal, bearer
 from api.http.services import Services
 from api.http.site import site_routes
+from domain.identifiers import is_id
 from streams.ledger import program_version
 
 ANSWER_S: Final = 30.0
@@ -162,11 +163,13 @@ async def _check_allowed(
     if not principal.may(operation.scope):
         raise Problem(FORBIDDEN, f"this needs the scope {operation.scope}")
     if operation.owner == "account":
-        if not await services.owns(principal, request.path_params["account"]):
+        account = request.path_params["account"]
+        # What cannot be is as absent as all that is not there: the store is not asked for it.
+        if not (is_id(account) and await services.owns(principal, account)):
             raise Problem(UNKNOWN_ACCOUNT, "there is no such account, or it is not yours")
     elif operation.owner == "portfolio":
         portfolio = request.path_params["portfolio"]
-        if not await services.owns_portfolio(principal, portfolio):
+        if not (is_id(portfolio) and await services.owns_portfolio(principal, portfolio)):
             raise Problem(UNKNOWN_PORTFOLIO, "there is no such portfolio, or it is not yours")
 
 

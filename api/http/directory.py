@@ -8,6 +8,7 @@ from psycopg import sql
 
 from api.http.readers import Readers
 from api.wiring import Parts
+from domain.identifiers import is_id
 from projections.accounts.fold import ACCOUNTS
 
 _TRUSTED_S: Final = 1.0
@@ -27,6 +28,13 @@ _ABOVE: Final = sql.SQL(
     " SELECT portfolio FROM above"
 )
 
+_BELOW: Final = sql.SQL(
+    'WITH RECURSIVE below (portfolio) AS (SELECT unnest(%s::text[]) COLLATE "C"'
+    " UNION SELECT t.portfolio FROM portfolios t JOIN below b ON t.parent = b.portfolio)"
+    " SELECT portfolio, NULL AS account FROM below"
+    " UNION ALL SELECT a.portfolio, a.account FROM {accounts} a JOIN below USING (portfolio)"
+).format(accounts=sql.Identifier(ACCOUNTS.name))
+
 
 class Directory:
     """Looks up the portfolios of accounts, and remembers them for a moment."""
@@ -40,14 +48,18 @@ class Directory:
         found = self._known.get(account)
         return frozenset() if found is None else found[1]
 
-    async def learn(self, account: str) -> None:
-        """Look an account up, unless that was just done."""
+    def has_just_learnt(self, account: str) -> bool:
+        """Tell whether an account was looked up so lately that the answer is used again."""
         found = self._known.get(account)
-        now = time.monotonic()
-        if found is not None and found[0] > now:
+        return found is not None and found[0] > time.monotonic()
+
+    async def learn(self, account: str) -> None:
+        """Look an account up; what cannot be an id is in no portfolio."""
+        if not is_id(account):
             return
+        until = time.monotonic() + _TRUSTED_S
         portfolios = await self._readers.run(lambda parts: _portfolios(parts, account))
-        self._known[account] = (now + _TRUSTED_S, portfolios)
+        self._known[account] = (until, portfolios)
         self._known.move_to_end(account)
         while len(self._known) > _REMEMBERED:
             self._known.popitem(last=False)
@@ -56,9 +68,19 @@ class Directory:
         """Return a portfolio and those it lies below."""
         return await self._readers.run(lambda parts: _rows(parts, _ABOVE, portfolio))
 
+    async def below(self, portfolios: frozenset[str]) -> tuple[frozenset[str], frozenset[str]]:
+        """Return portfolios with those that lie below them, and the accounts in any of these."""
+        return await self._readers.run(lambda parts: _below(parts, portfolios))
+
 
 def _portfolios(parts: Parts, account: str) -> frozenset[str]:
     return _rows(parts, _QUERY, account)
+
+
+def _below(parts: Parts, names: frozenset[str]) -> tuple[frozenset[str], frozenset[str]]:
+    rows = parts.models.connection.execute(_BELOW, (sorted(names),)).fetchall()
+    portfolios = frozenset(portfolio for portfolio, account in rows if account is None)
+    return portfolios, frozenset(account for _, account in rows if account is not None)
 
 
 def _rows(parts: Parts, query: sql.Composed | sql.SQL, name: str) -> frozenset[str]:

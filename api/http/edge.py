@@ -21,6 +21,7 @@ from api.http.problems import (
     Problem,
     problem_of,
 )
+from infra.telemetry import correlated
 
 _log = logging.getLogger(__name__)
 SEND_S: Final = 30.0
@@ -134,17 +135,18 @@ class _Exchange:
     async def run(self, app: ASGIApp, receive: Receive, refusal: Problem | None) -> None:
         """Have the application answer, or tell a refusal; a fault is answered and logged."""
         self._metrics.under_way.inc()
-        try:
-            if refusal is not None:
-                await refusal.response()(self._scope, receive, self._sent)
-                return
-            await app(self._scope, receive, self._sent)
-        # Nothing narrower: a fault of any kind is answered as a problem, and logged, not shown.
-        except Exception as error:
-            await self._answer_error(error, receive)
-        finally:
-            self._metrics.under_way.dec()
-            self._count()
+        with correlated(self._scope["state"]["correlation_id"], request_id=self._id):
+            try:
+                if refusal is not None:
+                    await refusal.response()(self._scope, receive, self._sent)
+                    return
+                await app(self._scope, receive, self._sent)
+            # Nothing narrower: a fault of any kind is answered as a problem, and logged, not shown.
+            except Exception as error:
+                await self._answer_error(error, receive)
+            finally:
+                self._metrics.under_way.dec()
+                self._count()
 
     async def _answer_error(self, error: Exception, receive: Receive) -> None:
         problem = problem_of(error)
@@ -178,6 +180,9 @@ class _Exchange:
         taken = time.perf_counter() - self._started
         method = self._scope["method"] if route != "none" else "other"
         self._metrics.count(method, route, self._status, taken)
+        if _log.isEnabledFor(logging.DEBUG):
+            told = {"method": method, "route": route, "status": self._status, "seconds": taken}
+            _log.debug("request answered", extra=told)
         if taken >= self._slow_s:
             self._slow.tell(f"slow request {self._id}: {method} {route} took {taken * 1e3:.0f} ms")
 

@@ -8,20 +8,31 @@ it is dropped.
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
+from msgspec import Struct
 from starlette.responses import Response
 
 from api.http.copies import Copies
 from api.http.formats import Format, is_current, streamed, tag, whole
 from api.http.operation import Call
-from api.http.pages import EVER, Period, conditions, is_stored, period_rows, position_now, where
+from api.http.pages import (
+    EVER,
+    Period,
+    conditions,
+    is_stored,
+    one_state,
+    period_rows,
+    position_now,
+    where,
+)
 from api.http.problems import OVERLOADED, Problem
 from api.http.readers import bound
 from api.http.stored import Stored, stored_tables
 from api.questions import Asker, Question
-from api.read_models import ReadModel
+from api.read_models import READ_MODELS, ReadModel
 from api.tables import ArrowPieces, CsvPieces, Pieces, Scales, scales_of
 from api.wiring import Parts
 from streams.positions import to_text
@@ -31,7 +42,17 @@ if TYPE_CHECKING:
 
 STATEMENT_S: Final = 300
 _ROWS: Final = 5_000
-_Made = Generator[bytes, None, None]
+
+
+class _Whence(Struct, frozen=True):
+    """Whence an export is answered; `state` is another one whenever its rows may be."""
+
+    position: str
+    is_provisional: bool
+    state: str
+
+
+_Made = Generator[_Whence | bytes, None, None]
 
 
 async def exported(
@@ -52,12 +73,15 @@ async def exported(
     try:
         made = _pieces(call.services, model, question, period, accounts, chosen)
         stack.push_async_callback(asyncio.to_thread, made.close)
-        position = (await _next(made) or b"").decode()
+        whence = await _next(made)
+        assert isinstance(whence, _Whence)
     except BaseException:
         await stack.aclose()
         raise
-    etag = tag(chosen, position, str(call.request.url))
-    headers = {"Daybook-Position": position}
+    etag = tag(chosen, whence.state, str(call.request.url))
+    headers = {"Daybook-Position": whence.position}
+    if whence.is_provisional:
+        headers["Daybook-Provisional"] = "true"
     if is_current(call.request, etag):
         await stack.aclose()
         return whole(call.request, b"", chosen, etag, headers)
@@ -67,11 +91,11 @@ async def exported(
 async def _sent(made: _Made, stack: contextlib.AsyncExitStack) -> AsyncIterator[bytes]:
     async with stack:
         while (piece := await _next(made)) is not None:
-            if piece:
+            if isinstance(piece, bytes) and piece:
                 yield piece
 
 
-async def _next(made: _Made) -> bytes | None:
+async def _next(made: _Made) -> _Whence | bytes | None:
     """Return the next piece. One that is being made is waited for even when nobody wants it."""
     step = asyncio.ensure_future(asyncio.to_thread(next, made, None))
     try:
@@ -89,20 +113,14 @@ def _pieces(
     accounts: Callable[[Parts], list[str] | None],
     chosen: Format,
 ) -> _Made:
-    """Yield the position that the answer is from, and then the table."""
+    """Yield whence the answer is, and then the table."""
     with services.exporters.parts() as parts:
         connection = parts.models.connection
         bound(connection, STATEMENT_S)
-        with connection.transaction():
-            connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            position = position_now(parts, model, question)
+        with one_state(connection):
             asker = Asker(parts, question, is_current=True)
-            own = accounts(parts)
-            if own is not None:
-                asker.accounts_asked = own
-            if asker.known_at is not None:
-                position = to_text(asker.known_at)
-            yield position.encode()
+            asker.keep_to(accounts(parts))
+            yield _whence(parts, model, question, asker)
             if is_stored(model, question) and model.view is not None:
                 copies = services.copies
                 yield from _stored_pieces(parts, model, question, asker, period, chosen, copies)
@@ -113,6 +131,20 @@ def _pieces(
                 for start in range(0, len(shown.rows), _ROWS):
                     yield pieces.rows(shown.rows[start : start + _ROWS])
                 yield pieces.last()
+
+
+def _whence(parts: Parts, model: ReadModel, question: Question, asker: Asker) -> _Whence:
+    """Return whence rows are answered, with all that they may depend on.
+
+    Beside the rows' own changes that is whose they are, marks, and the date that settles cash.
+    """
+    now, known_at = position_now(parts, model, question), asker.known_at
+    position = now if known_at is None else to_text(known_at)
+    marks = ""
+    if model.name == "positions":
+        marks = position_now(parts, READ_MODELS["prices"], Question())
+    state = (now, position, asker.accounts_asked, marks, datetime.now(UTC).date().isoformat())
+    return _Whence(position, known_at is not None and known_at.provisional, repr(state))
 
 
 def _stored_pieces(

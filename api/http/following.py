@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from typing import Final
 
 import psycopg
@@ -27,6 +28,10 @@ _log = logging.getLogger(__name__)
 IDLE_S: Final = 0.1
 WAITED_FOR_S: Final = 0.01
 BACK_OFF_S: Final = 1.0
+_REST: Final = 2.0
+"""So many times as long as it projected it rests while nobody waits. Many events projected together
+cost little more than one, and who writes them has the processor meanwhile."""
+_MOST_REST_S: Final = 0.05
 TOPIC_OF: Final[dict[str, Topic]] = {one.name: one.topic for one in PROJECTIONS}
 """Topics by the projection that folds them."""
 
@@ -47,6 +52,7 @@ class _Waiter(Struct):
         )
 
 
+@cache
 def _folding(topic: Topic, projections: tuple[str, ...]) -> tuple[str, ...]:
     """Return whose checkpoints count: those asked for that fold the topic, else all that do."""
     asked = tuple(name for name in projections if TOPIC_OF[name] == topic)
@@ -61,6 +67,7 @@ class Follower:
         self._loop = loop
         self._projects = settings.log_url.scheme != "kafka"
         self._wake = threading.Event()
+        self._hurry = threading.Event()
         self._stopped = threading.Event()
         self._waiters: list[_Waiter] = []
         self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
@@ -78,6 +85,7 @@ class Follower:
         """Stop, once the step under way is done."""
         self._stopped.set()
         self._wake.set()
+        self._hurry.set()
         if self._thread.is_alive():
             self._thread.join()
 
@@ -97,6 +105,7 @@ class Follower:
             return True
         self._waiters.append(waiter)
         self.kick()
+        self._hurry.set()
         try:
             async with asyncio.timeout(timeout_s):
                 await waiter.done
@@ -122,10 +131,12 @@ class Follower:
     def _follow(self, parts: Parts) -> None:
         while not self._stopped.is_set():
             self._wake.clear()
+            began = looked_at = time.monotonic()
             if self._projects:
                 finish_transfers(parts)
                 parts.projector.catch_up()
-            looked_at = time.monotonic()
+                looked_at = time.monotonic()
+            rested_at = looked_at + min(_REST * (looked_at - began), _MOST_REST_S)
             found = parts.models.checkpoints()
             reached = {place: one.next_offset for place, one in found.items()}
             if reached == self.reached:
@@ -134,6 +145,13 @@ class Follower:
                 with contextlib.suppress(RuntimeError):  # the loop has ended
                     self._loop.call_soon_threadsafe(self._tell, reached, looked_at)
             self._wake.wait(WAITED_FOR_S if self._waiters else IDLE_S)
+            self._rest(rested_at)
+
+    def _rest(self, until: float) -> None:
+        """Let more gather for a while, unless somebody waits for what there is."""
+        self._hurry.clear()
+        if not self._waiters and not self._stopped.is_set():
+            self._hurry.wait(max(0.0, until - time.monotonic()))
 
     def _tell(self, reached: Reached, looked_at: float) -> None:
         self.reached = reached

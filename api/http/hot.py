@@ -53,19 +53,22 @@ class HotAnswers:
 
         Positions have marks, which change with prices; what of cash has settled changes daily.
         """
-        follower = self._follower
-        if time.monotonic() - follower.looked_at > LOOKED_S:
-            return None
-        reached = follower.reached.get((projection, partition))
+        reached = self.reached(projection, partition)
         if reached is None:
             return None
         match model.name:
             case "positions":
-                return reached, follower.prices_reached
+                return reached, self._follower.prices_reached
             case "balances":
                 return reached, datetime.now(UTC).date()
             case _:
                 return reached
+
+    def reached(self, projection: str, partition: int) -> int | None:
+        """Return the offset that a projection reads next, None where it is not known."""
+        if time.monotonic() - self._follower.looked_at > LOOKED_S:
+            return None
+        return self._follower.reached.get((projection, partition))
 
     def find(self, question: Hashable, state: Hashable) -> Answer | None:
         """Return the answer to a question, if it was given in this state."""

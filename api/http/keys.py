@@ -35,6 +35,8 @@ _ASK_AGAIN_S: Final = 5.0
 _FETCH_S: Final = 5.0
 _LARGEST: Final = 1 << 20
 _LEAST_RSA_BITS: Final = 2048
+_NOT_READ: Final = (-1, -1)
+"""In the place of a file's stamp: it is to be read again."""
 
 
 class UnknownKey(jwt.InvalidTokenError):
@@ -48,8 +50,18 @@ class Key(Struct, frozen=True):
     algorithm_name: str
 
 
+class _Published(Struct, frozen=True):
+    """What of a JWKS is read."""
+
+    keys: list[dict[str, Any]]
+
+
 class KeyRing:
-    """The keys there are now. `jwks` is a URL or a file; both kinds may be used at once."""
+    """The keys there are now. `jwks` is a URL or a file; both kinds may be used at once.
+
+    Raises SettingsError for a file of local keys that cannot be read; later that is logged, and
+    the file has none until it can be: a key that was to be taken out does not go on counting.
+    """
 
     def __init__(self, home: Path, jwks: str | None = None) -> None:
         self._file = home / FOLDER / FILE
@@ -58,16 +70,20 @@ class KeyRing:
         self._public: dict[str, Key] = {}
         self._looked_at = float("-inf")
         self._stamp: tuple[int, int] | None = None
+        self._has_had_keys = False
         self._fetched_at = float("-inf")
         self._fetching: asyncio.Task[bool] | None = None
         self.generation = 0
-        self._look()
+        self._read_local()
 
     @property
     def is_configured(self) -> bool:
-        """Tell whether there are keys: then every request needs a token."""
+        """Tell whether there are keys, or have been: then every request needs a token.
+
+        Whoever takes the last key out wants to end its tokens, not to let everybody in.
+        """
         self._look()
-        return self._jwks is not None or bool(self._local)
+        return self._jwks is not None or self._has_had_keys
 
     def key(self, kid: str | None, algorithm: str | None) -> Key:
         """Return the key a token names; raises UnknownKey, and InvalidTokenError for a mismatch."""
@@ -114,14 +130,23 @@ class KeyRing:
             return
         self._looked_at = now
         try:
+            self._read_local()
+        except (SettingsError, OSError) as error:
+            _log.warning("no key of %s counts, it cannot be read: %s", self._file, error)
+            self._stamp, self._local, self._has_had_keys = _NOT_READ, {}, True
+            self.generation += 1
+
+    def _read_local(self) -> None:
+        try:
             told = self._file.stat()
         except FileNotFoundError:
             stamp = None
         else:
             stamp = (told.st_mtime_ns, told.st_ino)
         if stamp != self._stamp:
-            self._stamp = stamp
             self._local = {} if stamp is None else local_keys(self._file)
+            self._stamp = stamp
+            self._has_had_keys = self._has_had_keys or bool(self._local)
             self.generation += 1
 
 
@@ -168,13 +193,19 @@ def _write(path: Path, keys: dict[str, Key]) -> None:
 
 
 def _public_keys(text: bytes) -> dict[str, Key]:
-    told = msgspec.json.decode(text, type=dict[str, Any])
     keys = {}
-    for one in told.get("keys", []):
+    for one in msgspec.json.decode(text, type=_Published).keys:
         kind, kid = one.get("kty"), one.get("kid")
         if kind not in ("RSA", "EC", "OKP") or not isinstance(kid, str):
             continue
-        made = jwt.PyJWK(one)
+        if one.get("use", "sig") != "sig":
+            continue
+        try:
+            made = jwt.PyJWK(one)
+        except (jwt.PyJWTError, ValueError, TypeError) as error:
+            # Of a kind that is not known here, or odd: the others are none the worse for it.
+            _log.info("the key %r is left out: %s", kid, error)
+            continue
         if made.algorithm_name not in PUBLIC_ALGORITHMS:
             continue
         if kind == "RSA" and made.key.key_size < _LEAST_RSA_BITS:

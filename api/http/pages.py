@@ -1,9 +1,11 @@
 """One page of a read model: of the stored rows by one statement, of past ones by asking anew.
 
-Rows and the position they are answered from come from one statement, so they belong together.
+Rows and the position they are answered from come from one statement, or from one state of the
+store, so they belong together.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -16,12 +18,17 @@ from api.read_models import ReadModel
 from api.views import BUSINESS_DATES, Shown, time_text
 from api.wiring import Parts
 from domain.errors import InvalidValue
+from infra.postgres import Connection
 from projections.registry import PROJECTIONS
 from projections.rows import Projection, Table
 from schemas.partitioning import partition_of
 from streams.past import NOW, AsOf
 from streams.positions import to_text
+from streams.read_models import holding
 
+_ONE_STATE: Final = b"SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY; " + holding(
+    PROJECTIONS
+)
 _TABLES: Final = {table.name: one for one in PROJECTIONS for table in one.tables}
 
 
@@ -58,6 +65,13 @@ def projection_of(model: ReadModel) -> Projection:
     return _TABLES["balance_days" if model.table is None else model.table.name]
 
 
+def projections_of(model: ReadModel, *, of_portfolio: bool) -> tuple[str, ...]:
+    """Return the projections that what is shown comes from, that of its rows first."""
+    marks = ("prices",) if model.name == "positions" else ()
+    members = ("accounts", "instruments") if of_portfolio else ()
+    return (projection_of(model).name, *marks, *members)
+
+
 def is_stored(model: ReadModel, question: Question) -> bool:
     """Tell whether a question is answered by rows as they are stored."""
     return is_of_now(question) and question.method is None and model.table is not None
@@ -77,23 +91,47 @@ def page(
     limit: int,
     own: list[str] | None = None,
     marks_now: MarksNow | None = None,
+    at_least: int | None = None,
 ) -> Page:
-    """Return the rows that come after a key, at most `limit` of them; `own` accounts alone."""
-    asker = Asker(parts, question, is_current=True, marks_now=marks_now)
-    if own is not None:
-        asker.accounts_asked = own
+    """Return the rows that come after a key, at most `limit` of them; `own` accounts alone.
+
+    `at_least` is an offset of the account's partition that the answer holds for certain: then rows
+    may come from the hot copy. None where that is not known.
+    """
     if is_stored(model, question):
-        found, position = _stored(parts, model, question, asker, period, after, limit)
-    else:
+        asker = Asker(parts, question, is_current=True, marks_now=marks_now)
+        asker.keep_to(own)
+        copied = None
+        if at_least is not None and after is None and _is_copied(model, question):
+            copied = _copied(parts, model, question, limit, at_least)
+        found, position = copied or _stored(parts, model, question, asker, period, after, limit)
+        return _page(model, asker, found, limit, position)
+    # What is known at positions is the same whenever it is read; else the rows come from several
+    # tables, and the position from another. Marks are asked for there: they are not those of now.
+    of_now = question.known_at is None
+    with one_state(parts.models.connection) if of_now else contextlib.nullcontext():
         position = position_now(parts, model, question)
-        rows = model.rows(asker)
-        found = _following(model, period_rows(rows, period), after, limit)
+        asker = Asker(parts, question, is_current=True)
+        asker.keep_to(own)
         if asker.known_at is not None:
             position = to_text(asker.known_at)
+        found = _following(model, period_rows(model.rows(asker), period), after, limit)
+        return _page(model, asker, found, limit, position)
+
+
+def _page(model: ReadModel, asker: Asker, found: Sequence[Any], limit: int, position: str) -> Page:
     rows, more = found[:limit], len(found) > limit
     last = [getattr(rows[-1], name) for name in model.key] if more else None
     provisional = asker.known_at is not None and asker.known_at.provisional
     return Page(model.show(asker, rows), last, position, provisional)
+
+
+@contextlib.contextmanager
+def one_state(connection: Connection) -> Iterator[None]:
+    """Let all that is read in a block be of one state of the read models."""
+    with connection.transaction():
+        connection.execute(_ONE_STATE, prepare=False)
+        yield
 
 
 def position_now(parts: Parts, model: ReadModel, question: Question) -> str:
@@ -149,6 +187,32 @@ def _stored(
     found = parts.models.connection.execute(query, [*place, *values, *key, limit + 1]).fetchall()
     rows = [table.row(*row[1:]) for row in found if row[1] is not None]
     return rows, _named(projection, found[0][0])
+
+
+def _is_copied(model: ReadModel, question: Question) -> bool:
+    """Tell whether a question is for what the hot copy holds: all positions of an account."""
+    is_whole = question.instrument is None and not question.open_only
+    return model.name == "positions" and question.account is not None and is_whole
+
+
+def _copied(
+    parts: Parts, model: ReadModel, question: Question, limit: int, at_least: int
+) -> tuple[list[Any], str] | None:
+    """Return an account's first positions from the hot copy, or from Postgres, which then fills it.
+
+    None where there is no copy.
+    """
+    if parts.copy is None:
+        return None
+    # Loaded where there is a Redis.
+    from streams.hot_copy import positions_of_account
+
+    account = question.account or ""
+    connection = parts.models.connection
+    found = positions_of_account(parts.copy, connection, account, at_least, limit + 1)
+    partition = partition_of(account, parts.log.partitions)
+    position = f"{partition}:{found.next_offset - 1}" if found.next_offset > 1 else None
+    return found.rows[: limit + 1], _named(projection_of(model), position)
 
 
 @lru_cache(maxsize=1024)

@@ -61,6 +61,12 @@ OPEN: Final = Parameter(
 )
 INSTRUMENT: Final = Parameter("instrument", "One instrument.", _ID, "AAPL")
 ACCOUNT: Final = Parameter("account", "One account.", _ID, "A1")
+NEWEST: Final = Parameter(
+    "newest",
+    "`true`: the newest events first, of the account that is asked for.",
+    {"type": "string", "enum": ["true", "false"]},
+    "true",
+)
 ORDER: Final = Parameter("order", "One order, by its id.", _ID, "O1")
 DEAL: Final = Parameter("deal", "One deal, by its id.", _ID, "D1")
 CURRENCY: Final = Parameter("currency", "One currency.", _ID, "USD")

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from domain.errors import InvalidValue
-from infra.errors import InfraError
+from infra.errors import InfraError, MigrationRefused
 from streams.log import LogHalted
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -103,6 +103,10 @@ FEED_KINDS: Final = (
 )
 """The problems that only the feed has."""
 
+_OTHERS: Final = (
+    "the read models were made by another version of Daybook, or not yet; if it goes on, this"
+    " server has to be restarted, with the version that made them"
+)
 _BY_STATUS: Final = {404: NOT_FOUND, 405: METHOD_NOT_ALLOWED}
 _RETRY_S: Final = {RATE_LIMITED: 1, OVERLOADED: 1, UNAVAILABLE: 2, NOT_REACHED: 1, TOO_LONG: 5}
 
@@ -154,6 +158,10 @@ def problem_of(error: BaseException) -> Problem | None:
             return Problem(TOO_LONG, "ask for less at once, or page by page with `limit`")
         case LogHalted():
             return Problem(UNAVAILABLE, f"a record stops every reader: {error}")
+        case (
+            MigrationRefused() | psycopg.errors.UndefinedTable() | psycopg.errors.UndefinedColumn()
+        ):
+            return Problem(UNAVAILABLE, _OTHERS)
         case InfraError() | psycopg.OperationalError():
             # What the server said of itself may hold names and addresses: it is logged, not told.
             return Problem(UNAVAILABLE, "the ledger's store does not answer; try again")

@@ -1,7 +1,9 @@
 """Reads of the read models: one operation for each, made from the table of them."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, Final
+from urllib.parse import quote
 
 import msgspec
 from msgspec import Struct
@@ -15,7 +17,7 @@ from api.http.formats import Format, chosen_format, tag, whole
 from api.http.hot import Answer
 from api.http.openapi import page_reply
 from api.http.operation import Call, Operation, Parameter
-from api.http.pages import Page, Period, is_of_now, page, projection_of
+from api.http.pages import Page, Period, is_of_now, page, projection_of, projections_of
 from api.http.problems import UNKNOWN_ACCOUNT, UNKNOWN_PORTFOLIO, Problem
 from api.questions import Asker, Question, known_at_from, method_from
 from api.read_models import READ_MODELS, ReadModel
@@ -29,6 +31,7 @@ _PERIOD: Final = (p.FROM, p.TO)
 
 
 _OF_INSTRUMENTS: Final = ("instruments", "prices")
+_MUCH: Final = 64 * 1024
 
 
 class Read(Struct, frozen=True):
@@ -83,13 +86,13 @@ def _operation(read: Read, path: str, owner: Any) -> Operation:
         scope="read",
         owner=owner,
         parameters=(*read.parameters, *_EVERY),
-        answer=_answer(model),
+        answer=_answer(model, of_portfolio=owner == "portfolio"),
         replies={200: page_reply(model)},
     )
 
 
-def _answer(model: ReadModel) -> Callable[[Call], Awaitable[Response]]:
-    projections = (projection_of(model).name,)
+def _answer(model: ReadModel, *, of_portfolio: bool) -> Callable[[Call], Awaitable[Response]]:
+    projections = projections_of(model, of_portfolio=of_portfolio)
 
     async def answer(call: Call) -> Response:
         """Return a page of the rows, or all of them as a stream."""
@@ -102,22 +105,24 @@ def _answer(model: ReadModel) -> Callable[[Call], Awaitable[Response]]:
         after = None if cursor is None else from_cursor(cursor, same)
         key = question.account if projections[0] not in _OF_INSTRUMENTS else question.instrument
         await call.services.wait_for(places, projections, key)
-        accounts = _listed(call, model)
+        accounts = _own_accounts(call, model, question)
         if chosen != "json" and limit is None and after is None:
             await call.services.readers.run(lambda parts: _check_there(parts, question))
             return await exported(call, model, question, period, accounts, chosen)
         rows = p.DEFAULT_LIMIT if limit is None else limit
 
-        def read(parts: Parts) -> Answer:
+        def read(parts: Parts, at_least: int | None) -> Answer:
             marks_now = call.services.hot.known_marks
             own = accounts(parts)
-            found = page(parts, model, question, period, after, rows, own, marks_now)
+            found = page(parts, model, question, period, after, rows, own, marks_now, at_least)
             if not found.shown.rows and after is None:
                 _check_there(parts, question)
             return _page(call, found, _content(found, chosen), chosen, same)
 
         found = await _hot(call, model, question, (same, cursor, rows, chosen), read)
-        return whole(call.request, found.content, chosen, found.etag, found.headers)
+        told = (call.request, found.content, chosen, found.etag, found.headers)
+        # To pack much takes long, and nobody else would be answered meanwhile.
+        return whole(*told) if len(found.content) < _MUCH else await asyncio.to_thread(whole, *told)
 
     return answer
 
@@ -127,17 +132,20 @@ async def _hot(
     model: ReadModel,
     question: Question,
     asked: tuple[Hashable, ...],
-    read: Callable[[Parts], Answer],
+    read: Callable[[Parts, int | None], Answer],
 ) -> Answer:
-    """Return an answer that still holds, else one that is read."""
+    """Return an answer that still holds, else one that is read: not from before what is known."""
     services = call.services
     if question.account is None or not is_of_now(question):
-        return await services.readers.run(read)
+        return await services.readers.run(lambda parts: read(parts, None))
     partition = partition_of(question.account, services.partitions)
-    state = services.hot.state(model, projection_of(model).name, partition)
+    projection = projection_of(model).name
+    state = services.hot.state(model, projection, partition)
     found = services.hot.find(asked, state)
     if found is None or state is None:
-        found = await services.readers.run(read)
+        reached = None if state is None else services.hot.reached(projection, partition)
+        at_least = None if reached is None else reached - 1
+        found = await services.readers.run(lambda parts: read(parts, at_least))
         if state is not None:
             services.hot.keep(asked, state, found)
     return found
@@ -160,10 +168,17 @@ def _question(call: Call, asked: p.Asked) -> Question:
     )
 
 
-def _listed(call: Call, model: ReadModel) -> Callable[[Parts], list[str] | None]:
-    """Return what finds the accounts that a list of accounts is cut down to, None for all."""
+def _own_accounts(
+    call: Call, model: ReadModel, question: Question
+) -> Callable[[Parts], list[str] | None]:
+    """Return what finds the accounts that rows are cut down to, None for all that are asked for.
+
+    A list of accounts has the asker's own, and so has the past of a portfolio: who was in it then
+    may be somebody else's now.
+    """
     principal = call.principal
-    if model.name != "accounts" or principal.accounts is None:
+    is_past = question.portfolio is not None and not is_of_now(question)
+    if principal.accounts is None or not (is_past or model.name == "accounts"):
         return lambda _parts: None
     own, portfolios = principal.accounts, sorted(principal.portfolios)
 
@@ -199,8 +214,11 @@ def _page(call: Call, found: Page, content: bytes, chosen: Format, same: str) ->
     if found.is_provisional:
         headers["Daybook-Provisional"] = "true"
     if following is not None:
-        following_url = call.request.url.include_query_params(cursor=following)
-        headers["Link"] = f'<{following_url.path}?{following_url.query}>; rel="next"'
+        query = call.request.url.include_query_params(cursor=following).query
+        # Ids are in any script, and headers of latin-1.
+        names = {name: quote(told, safe="") for name, told in call.request.path_params.items()}
+        path = call.operation.path.format_map(names)
+        headers["Link"] = f'<{path}?{query}>; rel="next"'
     etag = tag(chosen, content, following or "")
     if chosen == "json":
         content = b'{"data":%b,"next":%b,"position":%b}' % (

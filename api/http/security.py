@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, get_args
 import jwt
 from msgspec import Struct
 
-from api.http.keys import KeyRing, UnknownKey
+from api.http.keys import LOCAL_ALGORITHM, KeyRing, UnknownKey
 from api.http.problems import UNAUTHENTICATED, Problem
 
 Scope = Literal["read", "orders", "book", "accounts", "reference", "audit", "operate"]
@@ -31,7 +31,7 @@ ROLES: Final[Mapping[Role, frozenset[Scope]]] = {
 }
 WRITING: Final = frozenset(("orders", "book", "accounts", "reference"))
 EVERY: Final = "*"
-"""In a token's `accounts` or `portfolios`: all of them."""
+"""In a token's `accounts`: all of them."""
 _REMEMBERED: Final = 4096
 _REMEMBERED_S: Final = 30.0
 _LONGEST: Final = 8192
@@ -151,7 +151,8 @@ class Gate:
                 # The algorithm is the key's own: a token cannot choose another, or none.
                 algorithms=[key.algorithm_name],
                 audience=self._audience,
-                issuer=self._issuer,
+                # Local keys have no issuer; whose a key is, it says itself.
+                issuer=None if key.algorithm_name == LOCAL_ALGORITHM else self._issuer,
                 leeway=_LEEWAY_S,
                 options={"require": ["exp", "aud", "sub"]},
             )
@@ -188,7 +189,7 @@ _REASONS: Final[dict[type[Exception], str]] = {
     jwt.InvalidAudienceError: "it is for another audience",
     jwt.InvalidIssuerError: "it is from another issuer",
     jwt.ImmatureSignatureError: "it is not valid yet",
-    jwt.MissingRequiredClaimError: "`exp`, `aud` and `sub` must be there",
+    jwt.MissingRequiredClaimError: "`exp`, `aud` and `sub` must be there, of an issuer `iss` too",
 }
 
 

@@ -19,6 +19,7 @@ from api.http.metrics import Metrics, SlowLog
 from api.http.problems import NOT_REACHED, Problem
 from api.http.readers import Lender, Readers
 from api.http.security import Gate, Principal
+from api.http.settling import Settling
 from api.http.writing import Writer
 from infra.settings import Settings
 from schemas.partitioning import partition_of
@@ -64,6 +65,7 @@ class Services:
         self.log_id = log_id
         self.readers = Readers(settings, options.readers)
         self.follower = Follower(settings, loop)
+        self.settling = Settling(settings)
         self.hot = HotAnswers(self.follower)
         self.writer = Writer(settings, loop, self.follower, partitions)
         self.directory = Directory(self.readers)
@@ -85,12 +87,13 @@ class Services:
 
     async def owns(self, principal: Principal, account: str) -> bool:
         """Tell whether an account is a principal's own, by its portfolio as it is now."""
-        if principal.owns(account):
+        if principal.accounts is None or account in principal.accounts:
             return True
         if not principal.portfolios:
             return False
-        await self.wait_for({}, ("accounts", "instruments"))
-        await self.directory.learn(account)
+        if not self.directory.has_just_learnt(account):
+            await self.wait_for({}, ("accounts", "instruments"))
+            await self.directory.learn(account)
         return principal.owns(account)
 
     async def owns_portfolio(self, principal: Principal, portfolio: str) -> bool:
@@ -109,8 +112,8 @@ class Services:
     ) -> None:
         """Wait until read models hold these positions; raises Problem when it takes too long.
 
-        What this process was the one to write is waited for as well, for a moment: of the stream
-        of that key, or of all of them.
+        What this process was the one to write is waited for as well, for a moment. Of the first
+        projection's topic it is the stream of that key, or all of them without one.
         """
         own = self._own_writes(projections, key)
         if own and not await self.follower.wait(own, projections, OWN_WRITES_S):
@@ -129,12 +132,13 @@ class Services:
         if self.settings.log_url.scheme == "kafka":
             return {}
         acknowledged = self.writer.acknowledged
-        partition = None if key is None else partition_of(key, self.partitions)
         topics = {TOPIC_OF[name] for name in projections}
+        topic = None if key is None else TOPIC_OF[projections[0]]
+        partition = None if key is None else partition_of(key, self.partitions)
         return {
             place: offset
             for place, offset in acknowledged.items()
-            if place[0] in topics and partition in (None, place[1])
+            if place[0] in topics and (place[0] != topic or place[1] == partition)
         }
 
 
@@ -145,6 +149,8 @@ async def running_services(settings: Settings, options: Options) -> AsyncIterato
     log_id, partitions, namespace = await asyncio.to_thread(_log_facts, settings)
     services = Services(settings, options, loop, partitions, log_id, namespace)
     services.follower.start()
+    if settings.log_url.scheme == "kafka":
+        services.settling.start()
     fresh_keys = asyncio.create_task(services.gate.keys.keep_fresh())
     try:
         yield services
@@ -159,11 +165,12 @@ def _log_facts(settings: Settings) -> tuple[str, int, str]:
 
     with running(settings) as parts:
         assert parts.models is not None  # the tables are made before anybody asks
-        return parts.log.log_id, parts.log.partitions, parts.schema
+        return parts.log.log_id, parts.log.partitions, parts.namespace
 
 
 def _close(services: Services) -> None:
     services.writer.close()
+    services.settling.close()
     services.follower.close()
     services.readers.close()
     services.exporters.close()

@@ -1,5 +1,7 @@
 """The log itself: events as stored, with their positions and hashes."""
 
+import re
+from collections import deque
 from typing import Any, Final
 
 import msgspec
@@ -18,8 +20,10 @@ from api.wiring import Parts
 from domain.commands import Topic
 from domain.errors import InvalidValue
 from domain.times import Instant
+from schemas.envelope import Record
 from schemas.partitioning import partition_of
 from streams.log import TOPICS, Log
+from streams.past import NOW, AsOf
 from streams.positions import KnownAt, check_reached, known_at_instant
 
 _EVENT: Final[dict[str, Any]] = {
@@ -47,6 +51,17 @@ _ABOUT: Final = (
     (p.CURRENCY, "currency"),
 )
 """Parameters, and the fields of an event's data that they pick by."""
+_NAMES: Final = {
+    "deal_id": "deal",
+    "chain_id": "deal",
+    "ref_deal_id": "deal",
+    "cash_id": "cash",
+    "ref_cash_id": "cash",
+    "movement_id": "movement",
+    "ref_movement_id": "movement",
+}
+"""Fields that name a fact, or one told before, and what kind of fact it is."""
+_REFERS: Final = re.compile(rb'"(?:chain_id|ref_[a-z]+_id)"').search
 _NOTHING: Final = "there is no such account, or it is not yours"
 
 
@@ -61,13 +76,17 @@ def operations() -> list[Operation]:
             description="Of one account in its order, or partition by partition. `after` names"
             " positions already had. The `next` of the last page goes on when more is there."
             " With `account`, `instrument`, `order`, `deal` and `currency` leave out the events"
-            " whose data, or one of its legs, has another one or none.",
+            " whose data, or one of its legs, has another one or none; a correction, bust,"
+            " reversal or fee comes with the fact that it is about. With `as_of` facts of later"
+            " times are left out.",
             scope="read",
             parameters=(
                 p.TOPIC,
                 p.ACCOUNT,
                 *(parameter for parameter, _ in _ABOUT),
+                p.AS_OF,
                 p.KNOWN_AT,
+                p.NEWEST,
                 p.AFTER,
                 p.MIN_POSITION,
                 p.CURSOR,
@@ -93,17 +112,22 @@ class _Asked(Struct, frozen=True):
     offsets: dict[int, int]
     """By partition, the offset to go on from."""
     limit: int
+    as_of: AsOf
     known_at: KnownAt | Instant | None
+    is_newest: bool
 
 
 class _Told(Struct, frozen=True):
+    event_time: Instant
     data: dict[str, Any]
 
 
 class _Found(Struct, frozen=True):
     events: list[bytes]
     offsets: dict[int, int]
-    is_more: bool
+    """By partition, up to where the log was looked through."""
+    rest: dict[int, int] | None
+    """The same where the next page begins; None where nothing is left."""
 
 
 async def _answer(call: Call) -> Response:
@@ -120,7 +144,9 @@ async def _answer(call: Call) -> Response:
         _about(asked, topic, account),
         _start(call, asked, topic, same),
         asked.limit() or p.DEFAULT_LIMIT,
+        asked.time(p.AS_OF),
         known_at_from(asked.get(p.KNOWN_AT)),
+        asked.choice(p.NEWEST, "false") == "true",
     )
     return await services.readers.run(
         lambda parts: _response(call, wanted, _read(parts, wanted), same)
@@ -128,7 +154,7 @@ async def _answer(call: Call) -> Response:
 
 
 def _response(call: Call, asked: _Asked, found: _Found, same: str) -> Response:
-    following = to_cursor(sorted(found.offsets.items()), same) if found.is_more else None
+    following = None if found.rest is None else to_cursor(sorted(found.rest.items()), same)
     position = _position(asked.topic, found.offsets)
     data = b"[" + b",".join(found.events) + b"]"
     content = b'{"data":%b,"next":%b,"position":%b}' % (
@@ -154,6 +180,8 @@ def _start(call: Call, asked: p.Asked, topic: Topic, same: str) -> dict[int, int
     if cursor is not None:
         return dict(from_cursor(cursor, same))
     places = asked.places(p.AFTER, call.services.partitions)
+    if places and asked.get(p.NEWEST) == "true":
+        raise InvalidValue("after", asked.get(p.AFTER), "none, where the newest are asked for")
     if any(told != topic for told, _ in places):
         raise InvalidValue("after", asked.get(p.AFTER), f"positions of {topic}")
     return {partition: offset + 1 for (_, partition), offset in places.items()}
@@ -163,22 +191,68 @@ def _about(asked: p.Asked, topic: Topic, account: str | None) -> tuple[tuple[str
     told = tuple(
         (name, value) for parameter, name in _ABOUT if (value := asked.id(parameter)) is not None
     )
-    if told and (account is None or topic != "events"):
+    looks_through = told or p.AS_OF.name in asked.told or p.NEWEST.name in asked.told
+    if looks_through and (account is None or topic != "events"):
         # Looking through the whole log for a few events is no question of one request.
         raise InvalidValue("account", account, "the account whose events are looked through")
     return told
 
 
-def _is_about(value: bytes, about: tuple[tuple[str, str], ...]) -> bool:
-    """Tell whether the data of a record, or one of its legs, has all of this."""
-    if not all(msgspec.json.encode(told) in value for _, told in about):
+class _Picker:
+    """Picks the records of a stream that are about something, or about one that was picked.
+
+    A bust, a reversal or a late fee tells no instrument: it names the fact that it is about. So
+    records are to be shown in the stream's order, from its beginning.
+    """
+
+    def __init__(self, about: tuple[tuple[str, str], ...], as_of: AsOf) -> None:
+        self._about = about
+        self._as_of = as_of
+        self._texts = [msgspec.json.encode(told) for _, told in about]
+        only = about[0] if len(about) == 1 else ("", "")
+        is_deal = only[0] == "deal_id" and as_of == NOW
+        self._facts = {("deal", only[1])} if is_deal else set()
+
+    def picks(self, value: bytes) -> bool:
+        """Tell whether a record is picked."""
+        if not self._about and self._as_of == NOW:
+            return True
+        if not (all(text in value for text in self._texts) or _REFERS(value)):
+            return False
+        try:
+            told = msgspec.json.decode(value, type=_Told)
+        except msgspec.DecodeError:  # it was set aside: it tells nothing
+            return False
+        data = told.data
+        facts = {
+            (kind, name)
+            for field, kind in _NAMES.items()
+            if isinstance(name := data.get(field), str)
+        }
+        if (self._has_all(data) and self._had_happened(told)) or not facts.isdisjoint(self._facts):
+            self._facts |= facts
+            return True
         return False
-    try:
-        data = msgspec.json.decode(value, type=_Told).data
-    except msgspec.DecodeError:  # it was set aside: it tells nothing
-        return False
-    legs = [one for one in data.get("legs") or () if isinstance(one, dict)]
-    return any(all(one.get(name) == told for name, told in about) for one in (data, *legs))
+
+    def _has_all(self, data: dict[str, Any]) -> bool:
+        """Tell whether the data, or one of its legs, has all that is asked for."""
+        legs = [
+            one
+            for name in ("legs", "cash")
+            for one in data.get(name) or ()
+            if isinstance(one, dict)
+        ]
+        return any(
+            all(one.get(name) == told for name, told in self._about) for one in (data, *legs)
+        )
+
+    def _had_happened(self, told: _Told) -> bool:
+        """Tell whether it had by then: by its business date, as rows of facts are asked for."""
+        if self._as_of.instant is not None:
+            return told.event_time <= self._as_of.instant
+        dates = (told.data.get(name) for name in ("trade_date", "booked_date"))
+        day = next((date for date in dates if isinstance(date, str)), told.event_time[:10])
+        return self._as_of.day is None or day <= self._as_of.day
 
 
 def _read(parts: Parts, asked: _Asked) -> _Found:
@@ -187,20 +261,44 @@ def _read(parts: Parts, asked: _Asked) -> _Found:
     if asked.account is None:
         return _read_partitions(log, asked, heads)
     partition = partition_of(asked.account, log.partitions)
+    if asked.is_newest:
+        return _read_newest(parts, asked, partition, heads[partition])
     offset = asked.offsets.get(partition, 0)
     events: list[bytes] = []
+    picker = _Picker(asked.about, asked.as_of)
     is_there = False
     for record in parts.streams.read_stream(asked.topic, asked.account, heads[partition]):
         is_there = True
-        if record.offset < offset or (asked.about and not _is_about(record.value, asked.about)):
+        is_picked = picker.picks(record.value)
+        if record.offset < offset or not is_picked:
             continue
         if len(events) == asked.limit:
-            return _Found(events, {partition: offset}, True)
+            return _Found(events, {partition: offset}, {partition: offset})
         events.append(event_json(record))
         offset = record.offset + 1
     if not is_there and not asked.offsets:
         raise Problem(UNKNOWN_ACCOUNT, _NOTHING)
-    return _Found(events, {partition: heads[partition]}, False)
+    return _Found(events, {partition: heads[partition]}, None)
+
+
+def _read_newest(parts: Parts, asked: _Asked, partition: int, head: int) -> _Found:
+    """Return the last events that are picked, the last one first; `offsets` are where to end."""
+    assert asked.account is not None
+    end = min(head, asked.offsets.get(partition, head))
+    picker = _Picker(asked.about, asked.as_of)
+    newest: deque[Record] = deque(maxlen=asked.limit + 1)
+    is_there = False
+    for record in parts.streams.read_stream(asked.topic, asked.account, end):
+        is_there = True
+        if picker.picks(record.value):
+            newest.append(record)
+    if not is_there and not asked.offsets:
+        raise Problem(UNKNOWN_ACCOUNT, _NOTHING)
+    is_more = len(newest) > asked.limit
+    if is_more:
+        newest.popleft()
+    events = [event_json(record) for record in reversed(newest)]
+    return _Found(events, {partition: head}, {partition: newest[0].offset} if is_more else None)
 
 
 def _ends(log: Log, asked: _Asked) -> list[int]:
@@ -226,7 +324,7 @@ def _read_partitions(log: Log, asked: _Asked, heads: list[int]) -> _Found:
             events += map(event_json, records)
             offsets[partition] = records[-1].offset + 1
     is_more = any(offsets[number] < head for number, head in enumerate(heads))
-    return _Found(events, offsets, is_more)
+    return _Found(events, offsets, offsets if is_more else None)
 
 
 def _position(topic: Topic, offsets: dict[int, int]) -> str:

@@ -23,8 +23,8 @@ from api.http.problems import Problem
 from api.http.security import Scope
 from api.http.strict_json import body_of
 from api.importing.lines import Fact
+from domain.commands import DefinePortfolio, SendTransfer, topic_of
 from domain.commands import Request as Command
-from domain.commands import SendTransfer, topic_of
 from domain.errors import InvalidValue
 from domain.identifiers import check_id
 from streams.answers import Answer
@@ -207,8 +207,10 @@ def _fact(call: Call, told: dict[str, Any], line: int = 0) -> Fact:
     actor = told.get("actor")
     if actor is not None and actor != principal.subject and call.services.gate.needs_tokens:
         raise InvalidValue("actor", actor, f"none, or {principal.subject!r}")
-    told.setdefault("actor", principal.subject)
-    told.setdefault("correlation_id", call.request.state.correlation_id)
+    known = (("actor", principal.subject), ("correlation_id", call.request.state.correlation_id))
+    for name, value in known:
+        if told.get(name) is None:  # null is as if it were not told
+            told[name] = value
     return fact_from_object(told, line)
 
 
@@ -218,6 +220,9 @@ async def _check_allowed(call: Call, fact: Fact) -> None:
     scope = scope_of(request)
     if not principal.may(scope):
         raise Problem(problems.FORBIDDEN, f"{type(request.command).__name__} needs scope {scope}")
+    if isinstance(request.command, DefinePortfolio) and principal.accounts is not None:
+        # Whoever puts a portfolio below his own has its accounts.
+        raise Problem(problems.FORBIDDEN, "portfolios are defined by who may see all accounts")
     if topic_of(request.command) != "events":
         return
     accounts = [request.key]
@@ -251,8 +256,9 @@ def _response(fact: Fact, answer: Answer | Missing) -> Response:
             return Response(_encode(told), 201, headers, media_type="application/json")
         case Answer(status="duplicate"):
             return Response(_encode(told), 200, headers, media_type="application/json")
-    kinds = {"conflict": problems.CONFLICT, "lacking": problems.LACKING}
-    kind = kinds.get(answer.status, problems.REFUSED)
+    kind = problems.LACKING if answer.status == "lacking" else problems.REFUSED
+    if answer.reason == "conflict":  # of the command's id, or refused: of the fact's own
+        kind = problems.CONFLICT
     detail = answer.detail or answer.reason or answer.status
     told.pop("detail", None)
     told.pop("status")

@@ -45,9 +45,7 @@ def start_containers(home: Path, *, say: Say) -> None:
 
     Raises ServerUnavailable with compose's own words.
     """
-    if not docker_answers():
-        reason = "no Docker daemon answers, or `docker compose` is not installed"
-        raise ServerUnavailable(PART, reason, "start it, or use --native")
+    _check_docker()
     folder = _folder(home)
     cluster.make_folder(folder.parent)
     make_owned(folder)
@@ -64,18 +62,23 @@ def start_containers(home: Path, *, say: Say) -> None:
 
 
 def stop_containers(home: Path, *, say: Say) -> None:
-    """Stop and remove the containers of this home, the application's too; the volumes stay."""
+    """Stop and remove the containers of this home, the application's too; the volumes stay.
+
+    Raises ServerUnavailable where nobody can: then they run on.
+    """
     choices = load_choices(_folder(home))
-    if choices is not None and docker_answers():
+    if choices is not None:
+        _check_docker()
         say("stopping containers")
         _compose(home, choices, ["--profile", "app", "down"])
 
 
 def look_at_containers(home: Path) -> Look:
-    """Ask compose how the containers are."""
+    """Ask compose how the containers are; raises ServerUnavailable where nobody can tell."""
     choices = load_choices(_folder(home))
-    if choices is None or not docker_answers():
+    if choices is None:
         return Look((), {})
+    _check_docker()
     told = _compose(home, choices, ["ps", "--all", "--format", "json"])
     rows: list[dict[str, Any]] = [msgspec.json.decode(line) for line in told.splitlines() if line]
     known = [(row, _SERVICES[row["Service"]]) for row in rows if row["Service"] in _SERVICES]
@@ -83,6 +86,12 @@ def look_at_containers(home: Path) -> Look:
         Health(row["Service"], choices.ports[name], None, _complaint(row)) for row, name in known
     )
     return Look(healths, _urls(choices) if healths else {})
+
+
+def _check_docker() -> None:
+    if not docker_answers():
+        reason = "no Docker daemon answers, or `docker compose` is not installed"
+        raise ServerUnavailable(PART, reason, "start it, or use --native with another home")
 
 
 def _complaint(row: dict[str, Any]) -> str | None:

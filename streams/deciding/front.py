@@ -45,6 +45,7 @@ from streams.kafka_tail import Tail
 from streams.kafka_topics import topic_name
 from streams.log import TopicPartition as Place
 from streams.memory import EntityRef
+from streams.tracing import trace_answers, trace_requests
 
 PATIENCE_S: Final = 30.0
 """How long commands wait without any answer before their asker is told that nobody answers."""
@@ -56,6 +57,8 @@ _LEAST_PAUSE_S: Final = 0.05
 _WAIT_MS: Final = 500
 _WINDOW: Final = 5_000
 """Commands of one submission that are open at a time."""
+_LOOK_UP_S: Final = 10.0
+"""As long for entities that may as well be looked up later."""
 _PART: Final = "a decider"
 _HINT: Final = "is one running? start it with `daybook decider`"
 _REQUEST_S: Final = 10.0
@@ -127,24 +130,35 @@ class KafkaLedger:
         return self._loop.submit(self._ask_one(request, after))
 
     async def _ask_one(self, request: Request, after: Mapping[int, int]) -> Answer:
+        trace_requests("asked", [request])
         with reporting_outage("asking the deciders"):
             (reply,) = await self._asking.ask([self._asked(request)], after)
         answer = _answer(request, reply)
+        trace_answers("told", [(request, answer)])
         self._note([answer])
         return answer
 
     def fetch_entity(self, place: Place, ref: EntityRef) -> Entity | None:
         """Return an entity as its owner knows it, None where there is none."""
-        key, kind, entity_id = ref
-        look_up = LookUp(place[0], key, kind, entity_id)
-        asked = _Asked(place[1], key.encode(), encode_look_up(look_up))
-        (reply,) = self._run([asked])
-        if reply.answer is not None:
-            raise ServerUnavailable(_PART, reply.answer.detail or "", "try again")
-        return reply.entity
+        (reply,) = self._run([_look_up(place, ref)])
+        return _entity(reply)
+
+    def fetch_entities(
+        self, refs: Mapping[Place, Sequence[EntityRef]]
+    ) -> dict[Place, list[Entity | None] | ServerUnavailable]:
+        """Return entities of several partitions, or why the owner of one does not tell of its own.
+
+        All are asked at once. One that stands still, or that nobody owns, holds up no other.
+        """
+        asked = [[_look_up(place, ref) for ref in of_place] for place, of_place in refs.items()]
+        after = self._ready()
+        with reporting_outage("asking the deciders"):
+            told = self._loop.run(self._asking.ask_each(asked, after, _LOOK_UP_S))
+            return {place: _entities(one) for place, one in zip(refs, told, strict=True)}
 
     def _ask(self, requests: Sequence[Request]) -> list[Answer]:
         """Ask for what may be decided in any order; try again what there was no room for."""
+        trace_requests("asked", requests)
         asked = [self._asked(request) for request in requests]
         answers: list[Answer] = []
         for request, reply in zip(requests, self._run(asked), strict=True):
@@ -161,6 +175,7 @@ class KafkaLedger:
                 time.sleep(_OVERLOAD_PAUSE_S)
             else:
                 deadline = time.monotonic() + self._overload_s
+        trace_answers("told", zip(requests, answers, strict=True))
         self._note(answers)
         return answers
 
@@ -189,6 +204,26 @@ class KafkaLedger:
                 if answer.topic == "reference" and answer.offset is not None:
                     read = self._read.get(answer.partition, 0)
                     self._read[answer.partition] = max(read, answer.offset)
+
+
+def _look_up(place: Place, ref: EntityRef) -> _Asked:
+    look_up = LookUp(place[0], *ref)
+    return _Asked(place[1], look_up.key.encode(), encode_look_up(look_up))
+
+
+def _entity(reply: Reply) -> Entity | None:
+    if reply.answer is not None:
+        raise ServerUnavailable(_PART, reply.answer.detail or "", "try again")
+    return reply.entity
+
+
+def _entities(told: list[Reply] | BaseException) -> list[Entity | None] | ServerUnavailable:
+    try:
+        if isinstance(told, BaseException):
+            raise told
+        return [_entity(reply) for reply in told]
+    except ServerUnavailable as error:
+        return error
 
 
 def _answer(request: Request, reply: Reply) -> Answer:
@@ -284,8 +319,21 @@ class _Asking:
         finally:
             await reading.stop()
 
-    async def ask(self, asked: Sequence[_Asked], after: Mapping[int, int]) -> list[Reply]:
-        """Ask, and ask again what no answer comes to; return the replies in order."""
+    async def ask_each(
+        self, asked: Sequence[Sequence[_Asked]], after: Mapping[int, int], patience_s: float
+    ) -> list[list[Reply] | BaseException]:
+        """Ask several things at once; return the replies to each, or why there are none."""
+        asking = (self.ask(one, after, patience_s) for one in asked)
+        return await asyncio.gather(*asking, return_exceptions=True)
+
+    async def ask(
+        self, asked: Sequence[_Asked], after: Mapping[int, int], patience_s: float | None = None
+    ) -> list[Reply]:
+        """Ask, and ask again what no answer comes to; return the replies in order.
+
+        `patience_s` is how long without any, where it is less than for commands.
+        """
+        patience_s = self._patience_s if patience_s is None else min(patience_s, self._patience_s)
         told = Round(len(asked))
         asks: list[bytes] = []
         last_heard = time.monotonic()
@@ -295,8 +343,8 @@ class _Asking:
                 await self._ask_once(told, asked, after, asks)
                 if told.rest < rest:
                     last_heard = told.heard_at
-                elif time.monotonic() - last_heard > self._patience_s:
-                    reason = f"no answer in {self._patience_s:g} s to {rest} commands"
+                elif time.monotonic() - last_heard > patience_s:
+                    reason = f"no answer in {patience_s:g} s to {rest} commands"
                     raise ServerUnavailable(_PART, reason, _HINT)
         finally:
             self._rounds.discard(told)

@@ -28,6 +28,7 @@ _log = logging.getLogger(__name__)
 WANTED_SESSION_MS: Final = 1000
 """An owner that is silent for so long is taken for dead."""
 _USUAL_LEAST_MS: Final = 6000
+_ASK_MS: Final = 3000
 _BEATS: Final = 5
 _LEAVE_S: Final = 3.0
 _AGAIN_S: Final = 0.05
@@ -164,28 +165,46 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
 
 
 async def least_session_ms(options: Mapping[str, Any]) -> int:
-    """Return the shortest session that the brokers allow, at least the one that is wanted."""
-    admin = AIOKafkaAdminClient(**options)
+    """Return the shortest session that the brokers allow, at least the one that is wanted.
+
+    One that stands still is not waited for: it has the setting of the others.
+    """
+    admin = AIOKafkaAdminClient(**options, request_timeout_ms=_ASK_MS)
     try:
         await admin.start()
-        cluster = await admin.describe_cluster()
-        brokers = [
-            ConfigResource(ConfigResourceType.BROKER, str(one["node_id"]), {_SETTING: None})
-            for one in cluster["brokers"]
-        ]
-        told = [
-            int(entry[1])
-            for answer in await admin.describe_configs(brokers)
-            for resource in answer.resources
-            for entry in resource[4]
-            if entry[0] == _SETTING
-        ]
+        brokers = admin._client.cluster.brokers()  # noqa: SLF001 - to ask for them, any may be asked
+        asked = (_least_told(admin, str(one.nodeId)) for one in brokers)
+        told = await asyncio.gather(*asked, return_exceptions=True)
     except errors.KafkaError as error:
-        _log.warning("the brokers do not tell %s: %s", _SETTING, error)
-        told = []
+        told = [error]
     finally:
         await admin.close()
-    return max([WANTED_SESSION_MS, *(told or [_USUAL_LEAST_MS])])
+    return longest_least(told)
+
+
+async def _least_told(admin: AIOKafkaAdminClient, broker: str) -> int | None:
+    """Return what one broker has as the shortest session, None where it may not be asked."""
+    asked = ConfigResource(ConfigResourceType.BROKER, broker, {_SETTING: None})
+    (answer,) = await admin.describe_configs([asked])
+    for resource in answer.resources:
+        for name, value, *_ in resource[4]:
+            if name == _SETTING:
+                return int(value)
+    return None
+
+
+def longest_least(told: Iterable[int | BaseException | None]) -> int:
+    """Return the session that all brokers allow which told something; raises what is no outage."""
+    known = []
+    for one in told:
+        match one:
+            case int():
+                known.append(one)
+            case errors.KafkaError() | TimeoutError() | None:
+                _log.warning("a broker does not tell %s: %s", _SETTING, one or "it is refused")
+            case _:
+                raise one
+    return max([WANTED_SESSION_MS, *(known or [_USUAL_LEAST_MS])])
 
 
 async def settle(tasks: Iterable["asyncio.Task[Any]"]) -> None:

@@ -7,6 +7,7 @@ whole or not at all. One that is damaged, of another log or of another format is
 All partitions are in one database, each under a prefix of its own: one write-ahead log, one cache.
 """
 
+import contextlib
 import shutil
 import struct
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from domain.entities import AnyEntity, Entity
+from infra.errors import ServerUnavailable
 from schemas.validity import Head, PartitionState
 from streams.log import TOPICS, TopicPartition
 from streams.memory import EntityRef
@@ -162,31 +164,6 @@ def _decoded(decoder: Any, kept: bytes) -> Any:
         raise IndexDamaged(f"an entry cannot be decoded: {error}") from error
 
 
-class DictStore:
-    """An index in memory alone."""
-
-    def __init__(self) -> None:
-        self._kept: dict[bytes, bytes] = {}
-        self.get = self._kept.get
-
-    def get_all(self, keys: list[bytes]) -> list[bytes | None]:
-        """Return the values of keys, None where one has none."""
-        return [self._kept.get(key) for key in keys]
-
-    def scan(self, prefix: bytes) -> Iterable[tuple[bytes, bytes]]:
-        """Yield the keys that begin with a prefix, and their values."""
-        return sorted(one for one in self._kept.items() if one[0].startswith(prefix))
-
-    def write(self, puts: Mapping[bytes, bytes]) -> None:
-        """Put values."""
-        self._kept.update(puts)
-
-    def forget(self, prefix: bytes) -> None:
-        """Delete the keys that begin with a prefix."""
-        for key in [one for one in self._kept if one.startswith(prefix)]:
-            del self._kept[key]
-
-
 class RocksStore:
     """An index in a folder of its own."""
 
@@ -201,12 +178,18 @@ class RocksStore:
 
     @classmethod
     def open(cls, folder: Path) -> "RocksStore":
-        """Open the index in a folder; one that is damaged is thrown away."""
+        """Open the index in a folder; one that is damaged is thrown away.
+
+        Raises ServerUnavailable where none can be made.
+        """
+        with contextlib.suppress(IndexDamaged):
+            return cls(folder)
+        shutil.rmtree(folder, ignore_errors=True)
         try:
             return cls(folder)
-        except IndexDamaged:
-            shutil.rmtree(folder, ignore_errors=True)
-            return cls(folder)
+        except IndexDamaged as damaged:
+            hint = "is the disk full, may the folder be written to?"
+            raise ServerUnavailable("the decider's index", str(damaged), hint) from damaged
 
     def close(self) -> None:
         """Close it."""

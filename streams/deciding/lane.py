@@ -9,7 +9,7 @@ place of another record: the term is given up, and what is in flight is answered
 """
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, assert_never
 
 from msgspec import Struct
@@ -73,6 +73,10 @@ class Flight:
     def end(self) -> int:
         """The offset after its last record, as predicted."""
         return self.base + len(self.drafts)
+
+    def placed(self) -> Iterable[tuple[int, bytes]]:
+        """Return the offsets of its records, as predicted, and their values."""
+        return enumerate((draft.value for draft in self.drafts), self.base)
 
     @property
     def has_landed(self) -> bool:

@@ -9,12 +9,13 @@ from aiokafka import AIOKafkaProducer, TopicPartition, errors  # type: ignore[im
 
 from streams.deciding.outbox import LEADERS_ACK, Letter, Outbox
 from streams.deciding.wire import ASK, Route
-from streams.kafka_client import end_producer
+from streams.kafka_client import AWAY, end_producer
 from streams.kafka_topics import LARGEST_APPEND, topic_name
 
 _log = logging.getLogger(__name__)
 _REQUEST_MS: Final = 10_000
 _FLUSH_S: Final = 1
+_AGAIN_S: Final = 0.1
 
 
 class Replying:
@@ -24,10 +25,11 @@ class Replying:
         self._dead_letters = topic_name(namespace, "dead-letters")
         # A reply that is lost is asked for again: nobody waits for copies of it.
         self._outbox = Outbox(options, topic_name(namespace, "replies"), LEADERS_ACK)
+        # Not idempotent: after a day without a letter brokers would not know who sends it. One that
+        # is there twice says twice where it is from.
         self._letters = AIOKafkaProducer(
             **options,
             acks="all",
-            enable_idempotence=True,
             max_request_size=LARGEST_APPEND,
             request_timeout_ms=_REQUEST_MS,
         )
@@ -69,8 +71,9 @@ class Replying:
                     self._dead_letters, record.value or b"", record.key, headers=headers
                 )
             except errors.KafkaError as error:
-                if not error.retriable:
+                if not (error.retriable or isinstance(error, AWAY)):
                     raise
                 _log.warning("a dead letter is sent again", extra={"reason": str(error)})
+                await asyncio.sleep(_AGAIN_S)
             else:
                 return

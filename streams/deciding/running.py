@@ -12,7 +12,7 @@ import uvloop
 from prometheus_client import CollectorRegistry
 
 from infra.garbage import search_cycles_seldom
-from infra.telemetry import new_registry, start_logging, start_metrics_server
+from infra.telemetry import new_registry, start_metrics_server
 from streams.deciding.index import IndexDamaged, RocksStore
 from streams.deciding.metrics import DeciderMetrics
 from streams.deciding.service import Decider, LogPlace
@@ -22,12 +22,11 @@ from streams.kafka_log import KafkaLog
 _log = logging.getLogger(__name__)
 
 
-def decide_until_told(url: str, home: Path, metrics_port: int | None) -> None:
+def decide_until_told(url: str, home: Path, metrics_port: int | None, metrics_host: str) -> None:
     """Decide until SIGTERM or SIGINT, then hand over.
 
     Raises ServerUnavailable, LogError or TopicsRefused when the log cannot be had.
     """
-    start_logging()
     log = KafkaLog.open(url)
     place = LogPlace(log.place, log.log_id, log.partitions)
     log.close()
@@ -37,9 +36,8 @@ def decide_until_told(url: str, home: Path, metrics_port: int | None) -> None:
     with contextlib.ExitStack() as stack:
         stack.callback(slot.close)
         if metrics_port is not None:
-            server = start_metrics_server(metrics_port, registry)
+            server = start_metrics_server(metrics_port, registry, metrics_host)
             stack.callback(server.close)
-            _log.info("metrics", extra={"url": f"http://127.0.0.1:{server.port}/metrics"})
         search_cycles_seldom()
         uvloop.run(_decide(place, slot.folder / place.log_id, name, registry))
 

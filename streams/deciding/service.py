@@ -118,7 +118,8 @@ class Decider:
         try:
             with reporting_outage(f"starting to decide {self._log.place.namespace}"):
                 await self._connect()
-            await self._work(stopping)
+            with reporting_outage(f"deciding {self._log.place.namespace}"):
+                await self._work(stopping)
         finally:
             await settle(self._tasks.values())
             await self._disconnect()

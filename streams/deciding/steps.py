@@ -24,6 +24,7 @@ from streams.kafka_reading import Reading, record_maker
 from streams.kafka_topics import topic_name
 from streams.kafka_writing import Writing
 from streams.log import Draft, LogError, TopicPartition
+from streams.tracing import trace_requests, trace_values
 
 _log = logging.getLogger(__name__)
 _CHUNK_BYTES: Final = 1_500_000
@@ -356,6 +357,7 @@ class LaneRunner:
         self._pace.note(len(chunk), took_s)
         self._metrics.decide.observe(took_s)
         self._metrics.batch.observe(len(chunk))
+        trace_requests("decided", (one.asked for one in chunk), **self._told())
         if flight.drafts:
             task = asyncio.create_task(self._append(flight))
             self._appending.add(task)
@@ -375,6 +377,7 @@ class LaneRunner:
         started = time.perf_counter()
         if await self._appended(flight.drafts):
             self._metrics.append.observe(time.perf_counter() - started)
+            trace_values("written", self.lane.place, flight.placed())
         elif flight in self.lane.in_flight:
             self.lane.lose_track()
             self.wake()

@@ -4,6 +4,7 @@ What is no command goes to the dead letters. Each partition is read from the off
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from aiokafka import TopicPartition as KafkaPartition  # type: ignore[import-unt
 from aiokafka import errors
 
 from domain.commands import Request
+from infra.errors import ServerUnavailable
 from streams.deciding.group import Group
 from streams.deciding.lane import Lane, Waiting
 from streams.deciding.log_following import SLICE, Runners
@@ -29,6 +31,7 @@ from streams.deciding.telling import Telling, log_answer
 from streams.deciding.wire import Route, Undecidable, decode_asked, encode_reply, route_of
 from streams.kafka_reading import Reading
 from streams.kafka_tail import Tail
+from streams.tracing import trace_requests
 
 _log = logging.getLogger(__name__)
 _AGAIN_S: Final = 0.1
@@ -78,8 +81,8 @@ class Taking:
                     offset = await group.committed(number)
                     if offset is None:
                         (offset,) = await self._reading.beginnings([self.at(number)])
-                except errors.KafkaError as error:
-                    _log.warning("asked again where to begin: %s", error)
+                except (errors.KafkaError, TimeoutError) as error:
+                    _log.warning("asked again where to begin: %r", error)
                     await asyncio.sleep(_AGAIN_S)
                     self._changed.set()
                     continue
@@ -103,7 +106,8 @@ class Taking:
         if owned is None or owned.next_offset is None:
             return
         if head < 0:
-            (owned.next_offset,) = await self._reading.beginnings([at])
+            with contextlib.suppress(errors.KafkaError, TimeoutError):  # or it is found so again
+                (owned.next_offset,) = await self._reading.beginnings([at])
             return
         for index, record in enumerate(told):
             # The group may have given the partition away, or begun anew with it, meanwhile.
@@ -133,6 +137,9 @@ class Taking:
             answer = encode_reply(turned_away(asked, owned.number))
             owned.hold([Held(record.offset, route, time.monotonic_ns(), answer, asked)])
             self._metrics.commands.labels("overloaded").inc()
+            trace_requests("turned away", [asked], partition=owned.number)
+        else:
+            trace_requests("taken", [asked], partition=owned.number, at=record.offset)
 
     async def _bury(
         self, owned: OwnedPartition, at: KafkaPartition, record: Any, route: Route, reason: str
@@ -150,10 +157,16 @@ class Taking:
             owned.hold([Held(record.offset, route, since_ns, answer)])
 
     async def give_up(self, lane: Lane, waiting: Waiting, reason: str) -> None:
-        """Bury a command that the rules fail with."""
+        """Bury a command that the rules fail with, however long Kafka is away."""
         at = self.at(lane.place[1])
-        for record in await self._reading.read(at, waiting.offset, 1, lambda told: told):
-            await self._replying.bury(at, record, reason)
+        while True:
+            try:
+                for record in await self._reading.read(at, waiting.offset, 1, lambda told: told):
+                    await self._replying.bury(at, record, reason)
+                break
+            except (errors.KafkaError, ServerUnavailable, TimeoutError) as error:
+                _log.warning("a command is buried later: %r", error)
+                await asyncio.sleep(_AGAIN_S)
         self._metrics.dead_letters.inc()
         answer = undecidable(waiting.asked, at.partition, reason)
         if isinstance(waiting.asked, Request):

@@ -16,6 +16,7 @@ from streams.deciding.owning import Held, OwnedPartition, halted
 from streams.deciding.replying import Replying
 from streams.deciding.steps import Reader
 from streams.deciding.wire import encode_reply
+from streams.tracing import trace_values
 
 _log = logging.getLogger(__name__)
 _LOOK_S: Final = 0.4
@@ -51,6 +52,7 @@ class Telling:
         for flight in flights:
             if flight.drafts:
                 self._metrics.read_back.observe((now - flight.written_ns) / 1e9)
+                trace_values("read back", lane.place, flight.placed())
             if flight.batch.known:
                 task = asyncio.create_task(self._answer_known(lane, flight))
                 self._answering.add(task)

@@ -3,17 +3,21 @@
 No index of the deciders is at hand here, so the log is looked through for transfers that were sent,
 each record once: how far, and what was found, is kept beside the read models. Whether a record
 counts, and how its transfer stands, the owner of its account is asked.
+
+All that is kept is of one log: in topics made anew the same transfers are others. Its tables stand
+beside those of a Postgres log that was moved from there, which has its own of settled transfers.
 """
 
 import contextlib
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from itertools import islice
 from typing import Final
 
-from domain.entities import Transfer
+from domain.entities import Entity, Transfer
 from domain.events import TransferSent
 from infra import migrations, postgres
+from infra.errors import ServerUnavailable
 from infra.migrations import Migration
 from infra.postgres import Connection
 from schemas import codec
@@ -21,35 +25,46 @@ from schemas.codec import Undecodable
 from schemas.envelope import Record
 from schemas.partitioning import partition_of
 from streams.deciding.front import KafkaLedger
-from streams.transfers import Sent, mark_settled
+from streams.log import TopicPartition
+from streams.transfers import Sent
 
-_OWNER: Final = "transfers"
+_log = logging.getLogger(__name__)
+_OWNER: Final = "kafka_transfers"
 _SQL: Final = """
-CREATE TABLE transfers_read (
+CREATE TABLE kafka_transfers_read (
     log_id text NOT NULL,
     partition integer NOT NULL,
     next_offset bigint NOT NULL,
     PRIMARY KEY (log_id, partition)
 );
-CREATE TABLE transfers_sent (
+CREATE TABLE kafka_transfers_sent (
     log_id text NOT NULL,
     key text COLLATE "C" NOT NULL,
     id text COLLATE "C" NOT NULL,
     "offset" bigint NOT NULL,
     PRIMARY KEY (log_id, key, id, "offset")
 );
-CREATE TABLE transfers_settled (
+CREATE TABLE kafka_transfers_settled (
+    log_id text NOT NULL,
     key text COLLATE "C" NOT NULL,
     id text COLLATE "C" NOT NULL,
-    PRIMARY KEY (key, id)
+    PRIMARY KEY (log_id, key, id)
 );
 """
 _MIGRATIONS: Final = (Migration(1, "transfers", _SQL),)
+_UNSETTLED: Final = """
+FROM kafka_transfers_sent LEFT JOIN kafka_transfers_settled s USING (log_id, key, id)
+WHERE log_id = %s AND s.key IS NULL
+"""
 _CHUNK: Final = 5000
 _AT_ONCE: Final = 500
 _MARK: Final = b'"type":"TransferSent"'
 _MARK_BEFORE: Final = 200
 """Bytes of an envelope in which its type stands: the id is before it."""
+
+
+_Place = tuple[str, str, int]
+"""The account and the id of a transfer, and the offset at which it was sent."""
 
 
 class KafkaBook:
@@ -72,8 +87,10 @@ class KafkaBook:
             yield cls(ledger, connection, schema)
 
     def is_idle(self) -> bool:
-        """Tell nothing: whether any is on its way shows once the log was looked through."""
-        return False
+        """Tell whether none is on its way, by the log as it is now."""
+        self._look_through()
+        query = f"SELECT NOT EXISTS (SELECT 1 {_UNSETTLED})".encode()
+        return self._connection.execute(query, (self._log.log_id,)).fetchone() == (True,)
 
     def alone(self) -> AbstractContextManager[None]:
         """Keep others from settling for a block."""
@@ -85,24 +102,66 @@ class KafkaBook:
 
     def mark(self, transfers: Sequence[tuple[str, str]]) -> None:
         """Mark transfers as settled."""
-        mark_settled(self._connection, transfers)
+        if transfers:
+            self._connection.execute(
+                "INSERT INTO kafka_transfers_settled"
+                " SELECT %s, * FROM unnest(%s::text[], %s::text[]) ON CONFLICT DO NOTHING",
+                (self._log.log_id, *map(list, zip(*transfers, strict=True))),
+            )
 
     def pending(self) -> list[Sent]:
-        """Return some that were sent and are not settled; mark those that only look so."""
-        self._look_through()
-        rows = self._connection.execute(
-            'SELECT key, id, "offset" FROM transfers_sent LEFT JOIN transfers_settled'
-            " USING (key, id) WHERE log_id = %s AND transfers_settled.key IS NULL"
-            ' ORDER BY key, id, "offset"',
-            (self._log.log_id,),
-        ).fetchall()
-        found = (self._sent(*row) for row in rows)
-        return list(islice((one for one in found if one is not None), _AT_ONCE))
+        """Return some that were sent and are not settled; mark those that only look so.
 
-    def _sent(self, key: str, transfer_id: str, offset: int) -> Sent | None:
+        Those whose sender's partition stands still, or has no owner, are left for later.
+        """
+        self._look_through()
+        last: _Place = ("", "", -1)
+        silent: set[TopicPartition] = set()
+        while places := self._unsettled(last):
+            last = places[-1]
+            if found := self._still_sent(places, silent):
+                return found
+        return []
+
+    def _unsettled(self, after: _Place) -> list[_Place]:
+        query = (
+            f'SELECT key, id, "offset" {_UNSETTLED} AND (key, id, "offset") > (%s, %s, %s)'
+            f' ORDER BY key, id, "offset" LIMIT {_AT_ONCE}'
+        )
+        return self._connection.execute(query.encode(), (self._log.log_id, *after)).fetchall()
+
+    def _still_sent(self, places: Sequence[_Place], silent: set[TopicPartition]) -> list[Sent]:
+        """Return the transfers that their senders' owners still have as sent.
+
+        Partitions whose owner does not tell are added to the `silent` ones, which are not asked.
+        """
+        by_partition: dict[TopicPartition, list[_Place]] = {}
+        for place in places:
+            at: TopicPartition = ("events", partition_of(place[0], self._log.partitions))
+            if at not in silent:
+                by_partition.setdefault(at, []).append(place)
+        if not by_partition:
+            return []
+        known = self._ledger.fetch_entities(
+            {
+                at: [(key, "transfer", name) for key, name, _ in of_partition]
+                for at, of_partition in by_partition.items()
+            }
+        )
+        found: list[Sent | None] = []
+        for at, entities in known.items():
+            if isinstance(entities, ServerUnavailable):
+                _log.warning("transfers sent in %s/%d are left on their way: %s", *at, entities)
+                silent.add(at)
+                continue
+            pairs = zip(by_partition[at], entities, strict=True)
+            found += [self._sent(*place, at[1], entity) for place, entity in pairs]
+        return [one for one in found if one is not None]
+
+    def _sent(
+        self, key: str, transfer_id: str, offset: int, partition: int, entity: Entity | None
+    ) -> Sent | None:
         """Return a transfer that its sender's owner still has as sent, by this very record."""
-        partition = partition_of(key, self._log.partitions)
-        entity = self._ledger.fetch_entity(("events", partition), (key, "transfer", transfer_id))
         if not isinstance(entity, Transfer):
             # Its owner has not read it back yet, or it is void: it is looked at again.
             return None
@@ -118,7 +177,7 @@ class KafkaBook:
     def _forget(self, key: str, transfer_id: str, offset: int) -> None:
         """Forget a void record beside one that counts."""
         self._connection.execute(
-            "DELETE FROM transfers_sent"
+            "DELETE FROM kafka_transfers_sent"
             ' WHERE log_id = %s AND key = %s AND id = %s AND "offset" = %s',
             (self._log.log_id, key, transfer_id, offset),
         )
@@ -126,9 +185,16 @@ class KafkaBook:
     # --- the log --------------------------------------------------------------------------------
 
     def _look_through(self) -> None:
-        """Note every transfer that was sent since the log was looked through last."""
+        """Note every transfer that was sent since the log was looked through last.
+
+        Who comes second waits, and then has little left to read.
+        """
+        with postgres.advisory_lock(self._connection, f"transfers read {self._schema}"):
+            self._read_on()
+
+    def _read_on(self) -> None:
         told = self._connection.execute(
-            "SELECT partition, next_offset FROM transfers_read WHERE log_id = %s",
+            "SELECT partition, next_offset FROM kafka_transfers_read WHERE log_id = %s",
             (self._log.log_id,),
         ).fetchall()
         read: dict[int, int] = dict(told)
@@ -146,12 +212,13 @@ class KafkaBook:
         with self._connection.transaction():
             for key, transfer_id, offset in found:
                 self._connection.execute(
-                    "INSERT INTO transfers_sent VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING",
+                    "INSERT INTO kafka_transfers_sent VALUES (%s, %s, %s, %s)"
+                    " ON CONFLICT DO NOTHING",
                     (self._log.log_id, key, transfer_id, offset),
                 )
             self._connection.execute(
-                "INSERT INTO transfers_read VALUES (%s, %s, %s) ON CONFLICT (log_id, partition)"
-                " DO UPDATE SET next_offset = excluded.next_offset",
+                "INSERT INTO kafka_transfers_read VALUES (%s, %s, %s)"
+                " ON CONFLICT (log_id, partition) DO UPDATE SET next_offset = excluded.next_offset",
                 (self._log.log_id, partition, next_offset),
             )
 

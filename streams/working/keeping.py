@@ -21,6 +21,7 @@ from schemas.validity import look_ahead
 from streams.log import Log, LogHalted, TopicPartition
 from streams.projecting import SCANS_FROM, Projector
 from streams.read_models import Advance, CheckpointMoved, ReadModels
+from streams.tracing import is_traced, trace_values
 from streams.working.metrics import WorkerMetrics
 
 NEAR: Final = 5000
@@ -51,7 +52,7 @@ class _Due(Struct, frozen=True):
 class _Seen(Struct, frozen=True):
     """Where a partition stood when it was looked at, and where the log ended."""
 
-    checkpoint: int
+    next_offset: int
     head: int
 
 
@@ -110,18 +111,18 @@ class Keeper:
         """
         places = {}
         for place, head in heads.items():
-            checkpoint = self.checkpoint(place)
-            is_near = checkpoint is not None and head - NEAR <= checkpoint <= head
-            places[place] = checkpoint if is_near and checkpoint is not None else head
+            next_offset = self.next_offset(place)
+            is_near = next_offset is not None and head - NEAR <= next_offset <= head
+            places[place] = next_offset if is_near and next_offset is not None else head
         return places
 
-    def checkpoint(self, place: TopicPartition) -> int | None:
+    def next_offset(self, place: TopicPartition) -> int | None:
         """Return the least offset at which a projection goes on; None where all have failed."""
         return min(self.projector.places(*place).values(), default=None)
 
-    def checkpoints(self) -> dict[TopicPartition, int]:
-        """Return where the assigned partitions stand."""
-        found = {place: self.checkpoint(place) for place in self.assigned}
+    def next_offsets(self) -> dict[TopicPartition, int]:
+        """Return where the assigned partitions go on."""
+        found = {place: self.next_offset(place) for place in self.assigned}
         return {place: offset for place, offset in found.items() if offset is not None}
 
     # --- records that come -----------------------------------------------------------------------
@@ -135,10 +136,13 @@ class Keeper:
         # Nobody checks or rebuilds the tables in the meantime.
         with self._models.sharing_lock():
             groups = {place: list(group) for place, group in groupby(ordered, key=_place)}
+            before = {place: self.next_offset(place) for place in groups} if is_traced() else {}
             self._take_together(groups)
             # Those that could not go with the others, and what is left of them.
             for place, group in groups.items():
                 self._take_partition(place, group)
+            for place, at in before.items():
+                self._trace(place, at, groups[place])
         return bool(self._wanted)
 
     def want(self, records: Iterable[Record]) -> None:
@@ -151,7 +155,7 @@ class Keeper:
         if len(ready) < _TOGETHER:
             return
         started = time.perf_counter()
-        before = {place: self.checkpoint(place) for place in ready}
+        before = {place: self.next_offset(place) for place in ready}
         try:
             self.projector.step_together(ready)
         except LogHalted:
@@ -159,7 +163,7 @@ class Keeper:
             return
         except CheckpointMoved as moved:
             for place, at in before.items():
-                if self.checkpoint(place) != at:
+                if self.next_offset(place) != at:
                     self._note_moved(place, moved)
             return
         for place in ready:
@@ -169,7 +173,7 @@ class Keeper:
         if place not in self.assigned or place in self.halted:
             return False
         first, last = records[0].offset, records[-1].offset
-        at = self.checkpoint(place)
+        at = self.next_offset(place)
         return last - first == len(records) - 1 and at is not None and first <= at <= last
 
     def _take_partition(self, place: TopicPartition, records: list[Record]) -> None:
@@ -177,7 +181,7 @@ class Keeper:
             return
         end = records[-1].offset + 1
         is_whole = end - records[0].offset == len(records)
-        while (at := self.checkpoint(place)) is not None and at < end:
+        while (at := self.next_offset(place)) is not None and at < end:
             if not is_whole or at < records[0].offset:
                 self._wanted.add(place)
                 return
@@ -246,24 +250,24 @@ class Keeper:
 
     def _behind(self, due: _Due) -> int:
         """Return how many records a partition is behind what it is due to reach."""
-        checkpoint = self.checkpoint(due.place)
-        return 0 if checkpoint is None else due.head - checkpoint
+        next_offset = self.next_offset(due.place)
+        return 0 if next_offset is None else due.head - next_offset
 
     def _is_due(self, place: TopicPartition, head: int) -> bool:
-        checkpoint = self.checkpoint(place)
-        if checkpoint is None:
+        at = self.next_offset(place)
+        if at is None:
             return False
         if place in self.halted:
             return self._may_go_on(place, head)
         last = self._seen.get(place)
-        self._seen[place] = _Seen(checkpoint, head)
-        stands = last is not None and checkpoint == last.checkpoint
-        if checkpoint > head:
+        self._seen[place] = _Seen(at, head)
+        stands = last is not None and at == last.next_offset
+        if at > head:
             # Records have come since, or the log ends where it cannot: reading it says so.
             return stands
         # What had been written at the last look has had the time to come.
-        is_left = stands and last is not None and checkpoint < last.head
-        return checkpoint < head and (is_left or place in self._wanted or head - checkpoint > NEAR)
+        is_left = stands and last is not None and at < last.head
+        return at < head and (is_left or place in self._wanted or head - at > NEAR)
 
     def _may_go_on(self, place: TopicPartition, head: int) -> bool:
         """Tell whether a halted partition is worth a try: its record was parked, or long ago."""
@@ -308,6 +312,13 @@ class Keeper:
             told = {"place": _text(place), "reason": str(moved)}
             _log.warning("somebody else has projected this partition", **told)
         self._overtaken.add(place)
+
+    def _trace(self, place: TopicPartition, before: int | None, records: list[Record]) -> None:
+        """Log the commands of records that were projected since a partition stood at `before`."""
+        after = self.next_offset(place) or 0
+        first = after if before is None else before
+        projected = ((one.offset, one.value) for one in records if first <= one.offset < after)
+        trace_values("projected", place, projected)
 
     def _note_halt(self, place: TopicPartition, halted: LogHalted) -> None:
         known = self.halted.get(place)

@@ -116,7 +116,7 @@ class Worker:
             self._wake.clear()
 
     async def _commit(self) -> None:
-        app, places = self._app, await self._in_thread(self._keeper.checkpoints)
+        app, places = self._app, await self._in_thread(self._keeper.next_offsets)
         if places and app is not None and not app.should_stop and not app.rebalancing:
             await app.commit_places(places)
 

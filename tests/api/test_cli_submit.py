@@ -3,7 +3,6 @@
 import json
 import re
 import signal
-import time
 from decimal import Decimal
 from typing import Any
 
@@ -13,6 +12,7 @@ import pytest
 from schemas.partitioning import partition_of
 from tests.api.command_line import CommandLine, command, json_line
 from tests.api.conftest import NewDaybook
+from tests.waiting import until
 
 NOON = "2024-01-02T12:00:00Z"
 
@@ -300,9 +300,7 @@ def test_a_kill_between_the_two_accounts_is_made_good_by_the_next_command(
             assert process.stdin is not None
             process.stdin.write(json_line(send("t1", "R", cash=CASH, legs=UNITS)))
             process.stdin.flush()
-            until = time.monotonic() + 60
-            while "TransferSent" not in daybook.good("log", "--account", "S").out:
-                assert time.monotonic() < until
+            until(lambda: "TransferSent" in daybook.good("log", "--account", "S").out)
             process.send_signal(signal.SIGKILL)
     assert "TransferReceived" not in daybook.good("log", "--account", "R").out
     (received,) = daybook.rows("balances", "--account", "R")

@@ -25,6 +25,7 @@ pytest.importorskip("bokeh_sampledata", reason="the demo's prices are not instal
 ROOT = Path(__file__).resolve().parents[2]
 DAYBOOK = f"{shlex.quote(sys.executable)} -m api.cli.main"
 SIGNS = {"buy": 1, "sell": -1, "1": 1, "2": -1}
+TIMED = re.compile(r"\(\d+\.\d s\)")
 
 
 class Runs(NamedTuple):
@@ -75,8 +76,7 @@ def test_it_imports_once_and_finds_the_same_books_again(runs: Runs) -> None:
     assert first == (read, read, "0")
     assert second == (read, "0", read)
     books = [text[text.index("The book:") :] for text in (runs.first, runs.second)]
-    timed = re.compile(r"\(\d+\.\d s\)")
-    assert timed.sub("", books[0]) == timed.sub("", books[1])
+    assert TIMED.sub("", books[0]) == TIMED.sub("", books[1])
     assert "the books equal the log" in books[0]
     assert "IS NOT" not in books[0]
 
@@ -84,6 +84,26 @@ def test_it_imports_once_and_finds_the_same_books_again(runs: Runs) -> None:
 def test_it_fits_a_page_of_plain_text(runs: Runs) -> None:
     assert max(map(len, runs.first.splitlines())) <= 100
     assert "\x1b" not in runs.first
+
+
+def test_the_readme_shows_what_it_prints(runs: Runs) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    begin, end = (f"<!-- demo output: {word} -->" for word in ("begin", "end"))
+    shown = readme.partition(begin)[2].partition(end)[0].strip().splitlines()[1:-1]
+    printed = _words(runs.first.replace(str(runs.home), ".daybook-demo"))
+    pieces = [
+        _words(piece) for piece in re.split(r"^\.\.\.$", "\n".join(shown), flags=re.MULTILINE)
+    ]
+    assert len(pieces) > 3
+    at = 0
+    for piece in pieces:
+        assert piece in printed[at:], piece
+        at = printed.index(piece, at) + len(piece)
+
+
+def _words(text: str) -> str:
+    """Return a text without how long anything took, and where its lines are broken."""
+    return " ".join(TIMED.sub("", text).split())
 
 
 def test_nothing_is_left_running(runs: Runs) -> None:

@@ -95,6 +95,20 @@ def test_the_pages_print_what_they_say(tmp_path: Path) -> None:
     assert commands > 30
 
 
+def test_the_five_minutes_of_the_readme_print_what_they_say(tmp_path: Path) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    told = readme.partition("\n## In five minutes\n")[2].partition("\n## ")[0]
+    setup = "$ make setup && export PATH=$PWD/.venv/bin:$PATH DAYBOOK_HOME=$PWD/book\n"
+    assert setup in told  # what the reader here has already
+    with embedded_server(tmp_path / "book"):
+        done = list(Reader(tmp_path).works_through(told.replace(setup, "")))
+    assert [command for command, _, _ in done].count("python") == 2
+    for command, said, printed in done:
+        assert "Traceback" not in printed, (command, printed)
+        assert command == "python" or printed == said, command
+    assert "'AAPL'" in done[-1][2]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
     text = re.sub(

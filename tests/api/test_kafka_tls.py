@@ -146,6 +146,13 @@ def test_who_is_not_let_in_is_told_why(
     assert PASSWORD not in done.err
 
 
+def test_who_would_move_a_log_is_told_too(secured: Secured, daybook: CommandLine) -> None:
+    daybook.environment |= environment(by_password(secured, sasl_password="another"))
+    done = daybook("migrate-log", f"kafka://127.0.0.1:{secured.broker.sasl_port}/refused")
+    assert done.code == 3
+    assert "refuses the user 'ledger'" in done.err
+
+
 SASL, MUTUAL, PLAIN = "sasl", "mutual", "plain"
 
 

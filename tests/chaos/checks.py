@@ -10,18 +10,19 @@ from domain.events import CommandRefused, TransferReceived, TransferReturned, Tr
 from projections.registry import PROJECTIONS
 from schemas.codec import record_hash
 from schemas.envelope import Recorded
-from streams.hot_copy import MARK_TTL_S, HotCopy, generation, stored_positions
+from streams.hot_copy import MARK_TTL_S, HotCopy, generations, stored_positions
 from streams.kafka_log import KafkaLog
 from streams.log import TOPICS, LogHalted
 from streams.read_models import ReadModels
 from streams.reader import fresh_state, read_valid
 from streams.verifying import verify
 from streams.working.waiting import wait_for
-from tests.chaos.load import ACCOUNTS, Told
+from tests.chaos.load import ACCOUNTS, Looker, Told
 
 _CHUNK = 5000
 _SETTINGS = ("AccountOpened", "AccountChanged")
 _SHOWN = 20
+_LOOK_S = 0.2
 Place = tuple[Topic, int, int]
 
 
@@ -142,8 +143,13 @@ class Models(Struct):
     copied: int
 
 
-def look_at_models(log: KafkaLog, dsn: str, cache_url: str, patience_s: float) -> Models:
-    """Compare the read models with a fresh fold, and their copy in Redis with them."""
+def look_at_models(
+    log: KafkaLog, dsn: str, cache_url: str, looker: Looker, patience_s: float
+) -> Models:
+    """Compare the read models with a fresh fold, and their copy in Redis with them.
+
+    The looker brings accounts into the copy until then, and is ended.
+    """
     models = ReadModels(dsn, log.place.schema, log.log_id, PROJECTIONS)
     try:
         heads = {topic: log.heads(topic) for topic in TOPICS}
@@ -153,17 +159,32 @@ def look_at_models(log: KafkaLog, dsn: str, cache_url: str, patience_s: float) -
         found.violations += [f"{one.where}: {one.what}" for one in verdict.differences]
         # Where a writer died, a copy may be old for as long as its mark lasts.
         time.sleep(MARK_TTL_S)
-        _look_at_copy(log, models, cache_url, found)
+        _look_at_copy(log, models, cache_url, looker, patience_s, found)
         return found
     finally:
         models.close()
 
 
-def _look_at_copy(log: KafkaLog, models: ReadModels, cache_url: str, found: Models) -> None:
+def _look_at_copy(
+    log: KafkaLog,
+    models: ReadModels,
+    cache_url: str,
+    looker: Looker,
+    patience_s: float,
+    found: Models,
+) -> None:
     copy = HotCopy.open(
-        cache_url, log.place.schema, generation(log.log_id, PROJECTIONS), log.partitions
+        cache_url, log.place.namespace, generations(log.log_id, PROJECTIONS), log.partitions
     )
     try:
+        deadline = time.monotonic() + patience_s
+        while not any(map(copy.positions, ACCOUNTS)) and time.monotonic() < deadline:
+            time.sleep(_LOOK_S)
+        looker.stop()
+        looker.join(patience_s)
+        if looker.is_alive():
+            found.violations.append("the looker did not end")
+        found.violations += looker.faults
         for account in ACCOUNTS:
             copied = copy.positions(account)
             if copied is None:
@@ -172,6 +193,8 @@ def _look_at_copy(log: KafkaLog, models: ReadModels, cache_url: str, found: Mode
             stored = stored_positions(models.connection, account, log.partitions)
             if copied.rows != stored.rows:
                 found.violations.append(f"Redis has other positions of {account} than Postgres")
+        if not found.copied:
+            found.violations.append("Redis has no positions: nothing was compared")
     finally:
         copy.close()
 

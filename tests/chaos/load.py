@@ -1,5 +1,6 @@
 """Commands under load, each asked until it is answered, and every answer remembered."""
 
+import contextlib
 import random
 import threading
 import time
@@ -10,15 +11,19 @@ from typing import Final
 import psycopg
 from msgspec import Struct
 
+from api.http.pages import EVER, page
+from api.http.parameters import DEFAULT_LIMIT
+from api.questions import Question
+from api.read_models import READ_MODELS
+from api.wiring import Parts
 from domain.commands import DefineInstrument, Request
-from infra import postgres
 from infra.errors import ServerUnavailable
-from projections.registry import PROJECTIONS
+from infra.settings import load_settings
 from schemas.canonical import command_hash
+from schemas.partitioning import partition_of
 from streams.answers import Answer
 from streams.deciding.front import KafkaLedger
 from streams.deciding.transfers import KafkaBook
-from streams.hot_copy import HotCopy, generation, positions_of_account
 from streams.kafka_log import KafkaLog
 from streams.log import LogError
 from streams.sent_lots import sent_legs
@@ -65,6 +70,12 @@ class Memory:
             self._last_s = now_s
             self.told.extend(told)
             self.open.pop(asker, None)
+
+    def accepted(self) -> int:
+        """How many commands were accepted, each counted once."""
+        with self._lock:
+            answers = [one.answer for one in self.told]
+        return sum(one.status == "accepted" and not one.replayed for one in answers)
 
     def failed(self, error: Exception) -> None:
         """Note that nobody answered."""
@@ -127,17 +138,22 @@ class Asker(threading.Thread):
 
 
 class Looker(threading.Thread):
-    """Asks for the positions of accounts, which is what brings them into Redis."""
+    """Asks for the positions of accounts as a server does, which brings them into Redis.
+
+    `faults` are answers from before what the server would have known of.
+    """
 
     def __init__(self, number: int, log: KafkaLog, dsn: str, cache_url: str, memory: Memory):
         super().__init__(name="looker", daemon=True)
         self._rng = random.Random(number)
-        self._schema = log.place.schema
-        self._dsn = dsn
-        made_by = generation(log.log_id, PROJECTIONS)
-        self._copy = HotCopy.open(cache_url, self._schema, made_by, log.partitions)
+        log_url = f"kafka://{log.place.hosts}/{log.place.namespace}"
+        urls = {"LOG": log_url, "STORE": dsn, "CACHE": cache_url}
+        environ = {f"DAYBOOK_{name}_URL": url for name, url in urls.items()}
+        self._parts = Parts(load_settings(environ=environ), log_url, dsn)
+        self._parts.log = log
         self._memory = memory
         self._stopping = threading.Event()
+        self.faults: list[str] = []
 
     def stop(self) -> None:
         """End."""
@@ -145,16 +161,26 @@ class Looker(threading.Thread):
 
     def run(self) -> None:
         """Look until stopped."""
-        while not self._stopping.is_set():
-            try:
-                with postgres.connect(self._dsn, schema=self._schema) as connection:
-                    while not self._stopping.wait(_LOOK_S):
-                        account = self._rng.choice(ACCOUNTS)
-                        positions_of_account(self._copy, connection, account)
-            except (ServerUnavailable, psycopg.Error) as error:
-                self._memory.failed(error)
-                time.sleep(_AGAIN_S)
-        self._copy.close()
+        with contextlib.ExitStack() as stack:
+            while not self._stopping.wait(_LOOK_S):
+                try:
+                    if "models" not in self._parts.__dict__:
+                        stack.callback(self._parts.models.close)
+                    self._look(self._rng.choice(ACCOUNTS))
+                except (ServerUnavailable, LogError, psycopg.Error) as error:
+                    self._memory.failed(error)
+                    time.sleep(_AGAIN_S)
+            if self._parts.copy is not None:
+                self._parts.copy.close()
+
+    def _look(self, account: str) -> None:
+        partition = partition_of(account, self._parts.log.partitions)
+        known = self._parts.models.checkpoints().get(("positions", partition))
+        at_least = 0 if known is None else known.next_offset - 1
+        asked, model = Question(account=account), READ_MODELS["positions"]
+        answer = page(self._parts, model, asked, EVER, None, DEFAULT_LIMIT, at_least=at_least)
+        if int(answer.position.partition(":")[2]) < at_least:
+            self.faults.append(f"{account} was answered at {answer.position}, after {at_least}")
 
 
 class Clerk(threading.Thread):

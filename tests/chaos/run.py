@@ -5,14 +5,17 @@ import math
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
 
 from domain.events import TransferSent
+from projections.registry import PROJECTIONS
 from streams.deciding.front import KafkaLedger
 from streams.kafka_log import KafkaLog
+from streams.read_models import ReadModels
 from tests.chaos import checks
 from tests.chaos.cluster import Cluster
 from tests.chaos.load import Asker, Clerk, Looker, Memory, Told
@@ -29,8 +32,7 @@ PROGRAMS: Final = {
     "worker-2": ["worker"],
 }
 ASKER: Final = "asker"
-_OPEN_S: Final = 60.0
-_REST_S: Final = 120.0
+_PATIENCE_S: Final = 300.0
 _LOOK_S: Final = 0.2
 _PARTITIONS: Final = 16
 
@@ -38,7 +40,8 @@ _PARTITIONS: Final = 16
 class Plan(Struct, frozen=True):
     """What to do: how many mishaps, how many askers, and how long each pauses on average.
 
-    `limit_s` is after how long there are no more mishaps, however many there were.
+    `limit_s` is after how long there are no more mishaps, however many there were. Before so many
+    commands were accepted as `least_accepted`, the askers go on.
     """
 
     kills: int
@@ -46,6 +49,7 @@ class Plan(Struct, frozen=True):
     limit_s: float = math.inf
     askers: int = 4
     pause_s: float = 0.1
+    least_accepted: int = 0
 
 
 def say(line: str) -> None:
@@ -75,25 +79,30 @@ class Run:
             stack.callback(program.kill)
             program.start()
         self.memory = Memory()
-        asked = KafkaLog.open(self.cluster.settings(ASKER)["DAYBOOK_LOG_URL"])
-        stack.callback(asked.close)
-        self.ledger = KafkaLedger(asked)
+        self.log = KafkaLog.open(self.cluster.settings(ASKER)["DAYBOOK_LOG_URL"])
+        stack.callback(self.log.close)
+        self.ledger = KafkaLedger(self.log)
         stack.callback(self.ledger.close)
         settings = self.cluster.settings(ASKER)
         dsn, cache_url = settings["DAYBOOK_STORE_URL"], settings["DAYBOOK_CACHE_URL"]
-        self.clerk = Clerk(self.ledger, asked, dsn, self.memory)
-        self.looker = Looker(plan.seed, asked, dsn, cache_url, self.memory)
+        self.clerk = Clerk(self.ledger, self.log, dsn, self.memory)
+        self.looker = Looker(plan.seed, self.log, dsn, cache_url, self.memory)
+        for one in (self.clerk, self.looker):
+            stack.callback(one.stop)
         self.askers = [
             Asker(number, plan.seed, self.ledger, self.memory, plan.pause_s)
             for number in range(plan.askers)
         ]
 
     def harm(self) -> Budget:
-        """Ask, and let things go wrong, until enough went wrong."""
+        """Ask, and let things go wrong, until enough went wrong and enough was accepted."""
         plan = self.plan
-        for asker in (*self.askers, self.clerk, self.looker):
+        for asker in (*self.askers, self.clerk):
             asker.start()
-        self._wait_for_answers()
+        if not self._let_run(lambda: bool(self.memory.told)):
+            raise TimeoutError(f"nobody answered a command in {_PATIENCE_S:.0f} s")
+        self._make_tables()
+        self.looker.start()
         budget = Budget(plan.kills)
         hands = [
             Mishap("servers", plan.seed, harm_servers(self.cluster), budget),
@@ -119,14 +128,21 @@ class Run:
         for hand in hands:
             if hand.error is not None:
                 raise hand.error
+        self._let_run(lambda: self.memory.accepted() >= plan.least_accepted)
         return budget
 
-    def _wait_for_answers(self) -> None:
-        deadline = time.monotonic() + _OPEN_S
-        while not self.memory.told:
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"nobody answered a command in {_OPEN_S:.0f} s")
+    def _make_tables(self) -> None:
+        """Make the tables of the read models, as any reader does who comes before a worker."""
+        dsn = self.cluster.settings(None)["DAYBOOK_STORE_URL"]
+        ReadModels(dsn, self.log.place.schema, self.log.log_id, PROJECTIONS).close()
+
+    def _let_run(self, holds: Callable[[], bool]) -> bool:
+        """Let all run until something holds; tell whether it does, after five minutes at most."""
+        deadline = time.monotonic() + _PATIENCE_S
+        while not (is_met := holds()) and time.monotonic() < deadline:
+            self._keep_running()
             time.sleep(_LOOK_S)
+        return is_met
 
     def _keep_running(self) -> None:
         """Start again what ended by itself, as whoever runs services does."""
@@ -136,7 +152,7 @@ class Run:
                 program.start()
 
     def rest(self) -> list[str]:
-        """Let everything run, until what is open is answered; return what is not."""
+        """Let everything run, until what is open is answered and settled; return what is not."""
         self.cluster.heal_all()
         self.cluster.start_servers()
         for program in self.programs:
@@ -144,15 +160,19 @@ class Run:
             program.start()
         for asker in self.askers:
             asker.stop()
-        deadline = time.monotonic() + _REST_S
-        while any(asker.is_alive() for asker in self.askers) and time.monotonic() < deadline:
-            self._keep_running()
-            time.sleep(_LOOK_S)
-        self.looker.stop()
-        self.clerk.stop()
-        self.clerk.join(_REST_S)
+        self._let_run(lambda: not any(asker.is_alive() for asker in self.askers))
         unanswered = [one.command_id for asked in self.memory.open.values() for one in asked]
-        return [f"{name} was never answered" for name in unanswered]
+        with contextlib.closing(self.open_log()) as log:
+            # It alone knows all of them: an owner that is new may not have read them back yet.
+            self._let_run(lambda: not checks.transfers_open(checks.read_books(log)))
+        self.clerk.stop()
+        self.clerk.join(_PATIENCE_S)
+        violations = [f"{name} was never answered" for name in unanswered]
+        return violations + (["the clerk did not end"] if self.clerk.is_alive() else [])
+
+    def open_log(self) -> KafkaLog:
+        """Open the log, past all links."""
+        return KafkaLog.open(self.cluster.settings(None)["DAYBOOK_LOG_URL"])
 
 
 def execute(plan: Plan, home: Path, kept: Path) -> Report:
@@ -174,21 +194,22 @@ def execute(plan: Plan, home: Path, kept: Path) -> Report:
 
 
 def _report(run: Run, budget: Budget, violations: list[str], began: float) -> Report:
-    settings = run.cluster.settings(None)
-    log = KafkaLog.open(settings["DAYBOOK_LOG_URL"])
-    try:
-        say("checking")
+    say("checking")
+    with contextlib.closing(run.open_log()) as log:
         books = checks.read_books(log)
         told = run.memory.told
         violations += checks.log_violations(books, told)
         violations += checks.lacking_violations(books, told)
         violations += checks.transfers_open(books)
+        settings = run.cluster.settings(None)
         models = checks.look_at_models(
-            log, settings["DAYBOOK_STORE_URL"], settings["DAYBOOK_CACHE_URL"], _REST_S
+            log,
+            settings["DAYBOOK_STORE_URL"],
+            settings["DAYBOOK_CACHE_URL"],
+            run.looker,
+            _PATIENCE_S,
         )
         violations += models.violations
-    finally:
-        log.close()
     return Report(
         seed=run.plan.seed,
         seconds=time.monotonic() - began,

@@ -1,11 +1,17 @@
 """The compose file: what holds for every service, and that it agrees with the native servers."""
 
+import importlib.util
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import Draft7Validator, ValidationError
+from typer.testing import CliRunner
 
+from api.cli.main import app
 from infra.servers.kafka import KafkaBroker
+from tests import servers
 
 yaml = pytest.importorskip("yaml", reason="PyYAML, which reads the compose file, is not installed")
 
@@ -49,6 +55,39 @@ def test_a_service_keeps_its_data_in_a_volume_of_its_own(
     assert str(compose).count(f"'{volume}:/") == 1
 
 
+def test_the_application_is_well_while_it_answers(compose: dict[str, Any]) -> None:
+    for name in sorted(APP):
+        service = compose["services"][name]
+        command = service["command"]
+        _, python, option, script = service["healthcheck"]["test"]
+        assert (python, option) == ("python", "-c")
+        compile(script, name, "exec")
+        port = command[command.index("--port" if name == "api" else "--metrics") + 1]
+        assert f'"http://127.0.0.1:{port}/' in script
+        if name != "api":
+            assert command[-2:] == ["--metrics-host", "0.0.0.0"]
+            assert "ports" not in service, "metrics are for the network of the containers alone"
+
+
+def test_the_commands_of_the_application_are_those_of_the_command_line(
+    compose: dict[str, Any],
+) -> None:
+    for name in sorted(APP):
+        told = CliRunner().invoke(app, [*compose["services"][name]["command"], "--help"])
+        assert told.exit_code == 0, told.output
+
+
+def test_the_file_is_valid_by_the_specification(compose: dict[str, Any]) -> None:
+    package = importlib.util.find_spec("check_jsonschema")
+    if package is None or package.origin is None:
+        pytest.skip("check-jsonschema, which brings the schema, is not installed")
+    schemas = Path(package.origin).parent / "builtin_schemas" / "vendor"
+    schema = json.loads((schemas / "compose-spec.json").read_text())
+    Draft7Validator(schema).validate(compose)
+    with pytest.raises(ValidationError, match="hostname"):
+        Draft7Validator(schema).validate({"services": {"a": {"hostname": 3}}})
+
+
 def test_ports_are_published_on_loopback_only(service: dict[str, Any]) -> None:
     assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
 
@@ -57,6 +96,26 @@ def test_the_application_waits_until_its_servers_are_healthy(compose: dict[str, 
     for name in APP:
         waited = compose["services"][name]["depends_on"]
         assert waited == {server: {"condition": "service_healthy"} for server in SERVERS}
+
+
+def test_tests_in_containers_run_on_the_same_servers(compose: dict[str, Any]) -> None:
+    images = {name: compose["services"][name]["image"] for name in SERVERS}
+    assert images == {
+        "kafka": servers.KAFKA_IMAGE,
+        "redis": servers.REDIS_IMAGE,
+        "timescaledb": servers.POSTGRES_IMAGE,
+    }
+
+
+def test_a_broker_of_tests_has_the_settings_of_the_file(compose: dict[str, Any]) -> None:
+    told, file = servers.kafka_environment(2121), compose["services"]["kafka"]["environment"]
+    assert {name for name in file if told[name] != file[name]} == {
+        "CLUSTER_ID",
+        "KAFKA_ADVERTISED_LISTENERS",
+    }
+    assert told["CLUSTER_ID"] in file["CLUSTER_ID"]
+    assert told["KAFKA_ADVERTISED_LISTENERS"].endswith("OUTSIDE://127.0.0.1:2121")
+    assert not any("${" in value for value in told.values())
 
 
 def test_the_broker_has_the_settings_of_a_native_one(

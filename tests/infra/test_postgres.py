@@ -1,19 +1,12 @@
-"""Connections, bulk rows and locks on a real server."""
+"""Connections and locks on a real server."""
 
-import math
 import os
 import pickle
 import signal
-import threading
-import time
-from collections.abc import Callable
-from decimal import Decimal
 from pathlib import Path
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from infra.embedded import attach
 from infra.errors import ServerUnavailable, SettingsError
@@ -22,24 +15,11 @@ from infra.postgres import (
     advisory_lock,
     close,
     connect,
-    copy_rows,
     lock_key,
     reporting_outage,
-    try_advisory_lock,
 )
-
-DECIMALS = st.decimals(allow_nan=False, allow_infinity=False, places=18).filter(
-    lambda value: len(value.as_tuple().digits) <= 38
-)
-TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
-ROWS = st.lists(
-    st.tuples(
-        st.integers(-(2**63), 2**63 - 1),
-        st.none() | TEXTS,
-        st.none() | st.binary(),
-        st.none() | DECIMALS | st.integers(-(10**38), 10**38),
-    )
-)
+from tests.beside import beside
+from tests.waiting import until
 
 
 def value(connection: Connection, query: str) -> object:
@@ -117,44 +97,17 @@ def test_another_error_is_no_outage(connection: Connection) -> None:
         connection.execute("SELECT pg_sleep(5)")
 
 
-@pytest.mark.parametrize("types", [None, ("int8", "text", "bytea", "numeric")])
-@settings(
-    max_examples=25,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-@given(rows=ROWS)
-def test_rows_come_back_as_they_went(
-    connection: Connection, types: tuple[str, ...] | None, rows: list[tuple[object, ...]]
-) -> None:
-    connection.execute('CREATE TABLE IF NOT EXISTS "a""b" (i bigint, t text, b bytea, n numeric)')
-    connection.execute('TRUNCATE "a""b"')
-    assert copy_rows(connection, 'a"b', ("i", "t", "b", "n"), rows, types=types) == len(rows)
-    assert connection.execute('SELECT * FROM "a""b"').fetchall() == rows
-
-
-def test_a_failing_row_leaves_nothing(connection: Connection) -> None:
-    connection.execute("CREATE TABLE numbers (number integer PRIMARY KEY)")
-    with pytest.raises(psycopg.errors.UniqueViolation):
-        copy_rows(connection, "numbers", ["number"], [(1,), (2,), (1,)])
-    with pytest.raises(ZeroDivisionError):
-        copy_rows(connection, "numbers", ["number"], ((1 // (3 - n),) for n in range(5)))
-    assert value(connection, "SELECT count(*) FROM numbers") == 0
-
-
-def test_no_not_a_number_is_lost_on_the_way(connection: Connection) -> None:
-    connection.execute("CREATE TABLE numbers (number numeric)")
-    copy_rows(connection, "numbers", ["number"], [(Decimal("NaN"),)], types=["numeric"])
-    assert math.isnan(Decimal(str(value(connection, "SELECT number FROM numbers"))))
-
-
 def test_one_holder_at_a_time(dsn: str, connection: Connection) -> None:
     with connect(dsn) as other, advisory_lock(connection, "projecting"):
-        with try_advisory_lock(other, "projecting") as held:
-            assert not held
-        with try_advisory_lock(other, "something else") as held:
-            assert held
-    with connect(dsn) as other, try_advisory_lock(other, "projecting") as held:
-        assert held
+        assert not is_free(other, "projecting")
+        assert is_free(other, "something else")
+    with connect(dsn) as other:
+        assert is_free(other, "projecting")
+
+
+def is_free(connection: Connection, name: str) -> bool:
+    """Tell whether a lock can be had; whoever asks has it until the connection ends."""
+    return bool(value(connection, f"SELECT pg_try_advisory_lock({lock_key(name)})"))
 
 
 def test_a_lock_is_given_back_after_an_error_in_a_transaction(
@@ -166,8 +119,8 @@ def test_a_lock_is_given_back_after_an_error_in_a_transaction(
         connection.transaction(),
     ):
         connection.execute("SELECT 1 / 0")
-    with connect(dsn) as other, try_advisory_lock(other, "projecting") as held:
-        assert held
+    with connect(dsn) as other:
+        assert is_free(other, "projecting")
 
 
 def test_a_lock_goes_with_its_connection(dsn: str) -> None:
@@ -192,15 +145,13 @@ def test_keys_are_fixed_for_ever() -> None:
 
 def test_closing_waits_for_the_statement_of_another_thread(dsn: str) -> None:
     connection, answers = connect(dsn), []
-    asking = threading.Thread(
-        target=lambda: answers.append(
-            connection.execute("SELECT pg_sleep(0.5)::text || 'slept'").fetchone()
-        )
-    )
-    asking.start()
-    until(connection.lock.locked)
-    close(connection, None)
-    asking.join()
+
+    def ask() -> None:
+        answers.append(connection.execute("SELECT pg_sleep(0.5)::text || 'slept'").fetchone())
+
+    with beside(ask):
+        until(connection.lock.locked)
+        close(connection, None)
     assert answers == [("slept",)]
     assert connection.closed
     close(connection)
@@ -215,15 +166,8 @@ def test_closing_cuts_off_a_statement_that_does_not_end(dsn: str) -> None:
         except psycopg.OperationalError as error:
             refusals.append(error)
 
-    asking = threading.Thread(target=ask)
-    asking.start()
-    until(connection.lock.locked)
-    close(connection, patience_s=0.2)
-    asking.join()
+    with beside(ask):
+        until(connection.lock.locked)
+        close(connection, patience_s=0.2)
     assert len(refusals) == 1
     assert connection.closed
-
-
-def until(holds: Callable[[], bool]) -> None:
-    while not holds():
-        time.sleep(0.001)

@@ -19,8 +19,10 @@ import redis
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
+from api.cli.infra import _in_containers
 from infra.errors import ServerUnavailable, SettingsError
 from infra.servers import postgres
+from infra.servers.choices import new_choices, store_choices
 from infra.servers.native import Health, look_at_servers, start_servers, stop_servers
 from infra.servers.processes import identified
 from infra.servers.server import ProgramsMissing
@@ -327,6 +329,46 @@ def test_containers_need_a_daemon(home: Path) -> None:
     assert up.returncode == 3
     assert "no Docker daemon answers" in up.stderr
     assert "--native" in up.stderr
+
+
+def fake_docker(folder: Path, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+    """Put a `docker` on the path that answers everything with an exit status."""
+    folder.mkdir(exist_ok=True)
+    program = folder / "docker"
+    program.write_text(f"#!/bin/sh\nexit {status}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+
+def begin_in_containers(home: Path) -> None:
+    """Leave what a home has whose servers are containers."""
+    folder = home / "servers" / "containers"
+    folder.mkdir(parents=True)
+    store_choices(folder, new_choices(1))
+
+
+def test_three_brokers_are_processes_where_nobody_asks_for_containers(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_docker(tmp_path / "bin", monkeypatch, 0)
+    assert _in_containers(home, None, native=False, docker=False)
+    assert _in_containers(home, 1, native=False, docker=False)
+    assert not _in_containers(home, 3, native=False, docker=False)
+    assert _in_containers(home, 3, native=False, docker=True)
+    begin_in_containers(home)
+    assert _in_containers(home, 3, native=False, docker=False), "and refused for what it began with"
+
+
+def test_containers_that_nobody_can_reach_are_not_said_to_be_down(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_docker(tmp_path / "bin", monkeypatch, 1)
+    begin_in_containers(home)
+    for words in (["down"], ["status"], ["status", "--json"]):
+        done = daybook(home, *words)
+        assert done.returncode == 3, done
+        assert "no Docker daemon answers" in done.stderr
+        assert done.stdout == ""
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,13 @@ def test_the_file_in_the_home_is_read_where_the_folder_has_none(tmp_path: Path) 
     assert load(tmp_path, str(home)).cache_url.text == "memory:"
 
 
+def test_the_level_of_the_log_is_told_like_the_rest(tmp_path: Path) -> None:
+    assert load(tmp_path).log_level == "info"
+    (tmp_path / "daybook.toml").write_text('log_level = "warning"\n')
+    assert load(tmp_path).log_level == "warning"
+    assert load(tmp_path, DAYBOOK_LOG_LEVEL="debug").log_level == "debug"
+
+
 def test_an_empty_variable_counts_as_not_set(tmp_path: Path) -> None:
     assert load(tmp_path, DAYBOOK_LOG_URL="").log_url.text == "embedded:"
 
@@ -68,6 +75,7 @@ def test_an_empty_variable_counts_as_not_set(tmp_path: Path) -> None:
         ("DAYBOOK_CACHE_URL", "redis://h:port", "redis://"),
         ("DAYBOOK_CACHE_URL", "redis://h/books", "redis://"),
         ("DAYBOOK_HOME", "nul\0here", "usable path"),
+        ("DAYBOOK_LOG_LEVEL", "DEBUG", "debug or info or warning or error"),
     ],
 )
 def test_what_is_refused(tmp_path: Path, name: str, value: str, expected: str) -> None:

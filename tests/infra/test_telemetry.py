@@ -34,6 +34,7 @@ def root() -> Iterator[logging.Logger]:
     logger = logging.getLogger()
     kept, level = list(logger.handlers), logger.level
     yield logger
+    start_logging()
     logger.handlers[:] = kept
     logger.setLevel(level)
 
@@ -70,6 +71,13 @@ def test_the_correlation_id_is_on_every_line_of_its_block(lines: Lines) -> None:
     assert told == [("c-1", "7"), ("c-1", "7"), (None, None)]
 
 
+def test_what_a_line_tells_itself_goes_before_what_its_block_does(lines: Lines) -> None:
+    with correlated("c-1", request_id="r-1"):
+        get_logger("streams.x").info("of another", correlation_id="c-2")
+    (line,) = lines()
+    assert (line["correlation_id"], line["request_id"]) == ("c-2", "r-1")
+
+
 def test_secrets_are_never_logged(lines: Lines) -> None:
     logger = get_logger("streams.x")
     try:
@@ -96,6 +104,16 @@ def test_debug_lines_and_libraries_are_not_heard(lines: Lines) -> None:
     get_logger("streams.x").debug("too much")
     logging.getLogger("aiokafka").info("chatter")
     assert lines() == []
+
+
+def test_details_are_heard_by_who_asks_for_them(root: logging.Logger) -> None:
+    stream = io.StringIO()
+    start_logging(stream, level="debug")
+    get_logger("streams.x").debug("a detail")
+    assert "a detail" in stream.getvalue()
+    start_logging(stream, level="error")
+    get_logger("streams.x").warning("no fault")
+    assert "no fault" not in stream.getvalue()
 
 
 def test_metrics_are_served_until_closed() -> None:

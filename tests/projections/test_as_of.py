@@ -56,7 +56,9 @@ def store(connection: Connection, deals: Sequence[DealRow]) -> None:
         [Jsonb(value) if isinstance(value, dict) else value for value in msgspec.structs.astuple(d)]
         for d in deals
     ]
-    postgres.copy_rows(connection, "deals", DEALS.columns, rows)
+    places = ", ".join(["%s"] * len(DEALS.columns))
+    with connection.cursor() as cursor:
+        cursor.executemany(f"INSERT INTO deals VALUES ({places})".encode(), rows)
 
 
 def key(row: PositionRow | PastPosition) -> tuple[str, str, str]:

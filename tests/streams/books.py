@@ -3,12 +3,15 @@
 from collections.abc import Iterable
 from typing import Any
 
+from domain import decider
 from infra.postgres import Connection
 from projections.rows import Projection
 from schemas import codec
 from schemas.envelope import Recorded
+from streams import entity_store
+from streams.index_catch_up import catch_up
 from streams.log import TOPICS
-from streams.postgres_log import PostgresLog
+from streams.postgres_log import PostgresLog, lock
 from streams.projecting import BATCH, Projector
 from streams.read_models import ReadModels
 from streams.reader import fresh_state, read_valid
@@ -63,6 +66,21 @@ def index_rows(connection: Connection) -> dict[str, list[tuple[Any, ...]]]:
         table: sorted(connection.execute(f"SELECT * FROM {table}".encode()).fetchall())
         for table in ("decider_checkpoints", "decider_streams", "decider_entities")
     }
+
+
+def rebuild_index(log: PostgresLog) -> None:
+    """Make the whole index again from the log, a partition at a time."""
+    connection = log.connect()
+    try:
+        for topic in TOPICS:
+            for partition in range(log.partitions):
+                place = (topic, partition)
+                with connection.transaction():
+                    lock(connection, [place])
+                    entity_store.forget(connection, place)
+                    catch_up(log, connection, place, decider.evolve)
+    finally:
+        connection.close()
 
 
 def rebuild(

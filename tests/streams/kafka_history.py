@@ -57,12 +57,15 @@ def history(dsn: str) -> Iterator[History]:
 def decide(
     dsn: str, schema: str, requests: Sequence[Request], partitions: int = 2
 ) -> tuple[PostgresLog, list[Told]]:
-    """Decide requests in a log in Postgres; return it, and its records without LogCreated."""
+    """Decide requests in a log in Postgres; return it, and its records in the order of their time.
+
+    LogCreated is not among them.
+    """
     log = PostgresLog.open(dsn, schema, partitions=partitions)
     ledger = Ledger(log)
     ledger.submit(requests)
     ledger.close()
-    return log, list(_records(log))
+    return log, sorted(_records(log), key=lambda one: one.draft.recorded_ns)
 
 
 def _records(log: PostgresLog) -> Iterator[Told]:

@@ -12,25 +12,26 @@ from functools import partial
 from random import Random
 from typing import Any
 
-import msgspec
 import pytest
 import redis
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infra import redis_client
+from infra import postgres, redis_client
+from infra.errors import ServerUnavailable
 from projections.positions.tables import POSITIONS, PositionRow
 from projections.registry import PROJECTIONS
 from projections.rows import Changed
 from schemas.partitioning import partition_of
 from schemas.validity import PartitionState
 from streams.hot_copy import (
+    CHECKPOINTS,
     PAUSE_S,
     CopiedReadModels,
     HotCopy,
     HotPositions,
     Renewing,
-    generation,
+    generations,
     positions_of_account,
     stored_positions,
 )
@@ -39,12 +40,15 @@ from streams.news import decode
 from streams.postgres_log import PostgresLog
 from streams.projecting import Projector
 from streams.read_models import Advance
+from streams.rebuilding import rebuild_beside
 from tests.beside import beside
 from tests.streams.sample_book import ACCOUNTS, sample_requests
 
 _NUMBERS = itertools.count(1)
 _PROJECTION = next(one for one in PROJECTIONS if one.name == "positions")
-GENERATION = "log/1"
+VERSION = "1 log "
+MADE = "1 log 7"
+"""Whose tables the rows are from."""
 
 
 @pytest.fixture(scope="module")
@@ -93,8 +97,17 @@ def step(
     return Advance(_PROJECTION, 0, first, state, 0, heads, [changed])
 
 
-def copy_of(client: redis.Redis, namespace: str, generation: str = GENERATION) -> HotCopy:
-    return HotCopy(client, namespace, generation, 1)
+def copy_of(client: redis.Redis, namespace: str, version: str = VERSION) -> HotCopy:
+    return HotCopy(client, namespace, version, 1)
+
+
+def held(next_offset: int, rows: list[PositionRow], made: str = MADE) -> HotPositions:
+    return HotPositions(made, next_offset, rows)
+
+
+def marked(copy: HotCopy, next_offset: int, made: str = MADE) -> None:
+    """Begin copying at an offset, as a worker does."""
+    copy.renew([(made, 0, next_offset)])
 
 
 class Book:
@@ -126,7 +139,7 @@ class Book:
     def positions(self, account: str, version: int) -> HotPositions:
         state = self.states[version]
         rows = [state[key] for key in sorted(state) if key[0] == account]
-        return HotPositions(self.at[version], rows)
+        return held(self.at[version], rows)
 
     def is_right(self, account: str, found: HotPositions) -> bool:
         """Tell whether rows are the account's at a checkpoint not before the one they tell."""
@@ -149,7 +162,7 @@ class Trouble:
 
     def write(self) -> None:
         advance = self.book.commit(self.random)
-        self.waiting.append(lambda: self.copy.commit([advance]))
+        self.waiting.append(lambda: self.copy.commit([advance], MADE))
 
     def read(self) -> None:
         account = self.random.choice("AB")
@@ -161,7 +174,7 @@ class Trouble:
 
     def renew(self) -> None:
         now = self.book.at[-1]
-        self.waiting.append(lambda: self.copy.renew([(0, now)]))
+        self.waiting.append(lambda: self.copy.renew([(MADE, 0, now)]))
 
     def lose_all(self) -> None:
         self.copy.clear()
@@ -194,6 +207,7 @@ def test_a_copy_is_right_or_absent_whatever_is_late_lost_or_doubled(
         do()
         it.send()
     now = len(it.book.at) - 1
+    marked(it.copy, it.book.at[now])
     for account in "AB":
         it.copy.fill(account, it.book.positions(account, now))
         assert it.copy.positions(account) == it.book.positions(account, now)
@@ -204,19 +218,20 @@ def test_a_write_goes_into_the_copy_and_an_older_one_never_over_it(
     client: redis.Redis, namespace: str
 ) -> None:
     copy = copy_of(client, namespace)
-    copy.fill("A", HotPositions(5, [row("A", "x", 1)]))
+    marked(copy, 5)
+    copy.fill("A", held(5, [row("A", "x", 1)]))
     newer = step(5, 8, [row("A", "x", 2), row("A", "y", 2)])
-    copy.commit([newer])
-    expected = HotPositions(8, [row("A", "x", 2), row("A", "y", 2)])
+    copy.commit([newer], MADE)
+    expected = held(8, [row("A", "x", 2), row("A", "y", 2)])
     assert copy.positions("A") == expected
-    copy.commit([step(2, 5, [row("A", "x", 0)])])
-    copy.fill("A", HotPositions(5, [row("A", "x", 1)]))
-    copy.commit([newer])
+    copy.commit([step(2, 5, [row("A", "x", 0)])], MADE)
+    copy.fill("A", held(5, [row("A", "x", 1)]))
+    copy.commit([newer], MADE)
     assert copy.positions("A") == expected
-    copy.commit([step(8, 9, [], [("A", "x", "USD")])])
-    assert copy.positions("A") == HotPositions(9, [row("A", "y", 2)])
-    copy.commit([step(9, 12, [row("B", "x", 1)])])
-    assert copy.positions("A") == HotPositions(12, [row("A", "y", 2)])
+    copy.commit([step(8, 9, [], [("A", "x", "USD")])], MADE)
+    assert copy.positions("A") == held(9, [row("A", "y", 2)])
+    copy.commit([step(9, 12, [row("B", "x", 1)])], MADE)
+    assert copy.positions("A") == held(12, [row("A", "y", 2)])
     assert copy.positions("A", 11) is not None
     assert copy.positions("A", 12) is None
     assert copy.positions("B") is None
@@ -224,56 +239,82 @@ def test_a_write_goes_into_the_copy_and_an_older_one_never_over_it(
 
 def test_a_reader_may_be_ahead_of_the_writer(client: redis.Redis, namespace: str) -> None:
     copy = copy_of(client, namespace)
-    copy.fill("B", HotPositions(5, []))
-    ahead = HotPositions(8, [row("A", "x", 2), row("A", "y", 2)])
+    marked(copy, 5)
+    copy.fill("B", held(5, []))
+    ahead = held(8, [row("A", "x", 2), row("A", "y", 2)])
     copy.fill("A", ahead)
-    copy.commit([step(5, 7, [row("A", "x", 1)])])
+    copy.commit([step(5, 7, [row("A", "x", 1)])], MADE)
     assert copy.positions("A") == ahead
-    copy.commit([step(7, 8, [row("A", "x", 2), row("A", "y", 2)])])
-    copy.commit([step(8, 9, [row("A", "y", 3)])])
-    assert copy.positions("A") == HotPositions(9, [row("A", "x", 2), row("A", "y", 3)])
+    copy.commit([step(7, 8, [row("A", "x", 2), row("A", "y", 2)])], MADE)
+    copy.commit([step(8, 9, [row("A", "y", 3)])], MADE)
+    assert copy.positions("A") == held(9, [row("A", "x", 2), row("A", "y", 3)])
 
 
 def test_what_a_writer_could_not_copy_is_known_to_be_missing(
     client: redis.Redis, namespace: str
 ) -> None:
     copy = copy_of(client, namespace)
-    copy.fill("A", HotPositions(5, [row("A", "x", 1)]))
-    copy.fill("B", HotPositions(5, [row("B", "x", 1)]))
-    copy.commit([step(7, 8, [row("B", "x", 3)])])
+    marked(copy, 5)
+    copy.fill("A", held(5, [row("A", "x", 1)]))
+    copy.fill("B", held(5, [row("B", "x", 1)]))
+    copy.commit([step(7, 8, [row("B", "x", 3)])], MADE)
     assert (copy.positions("A"), copy.positions("B")) == (None, None)
     successor = copy_of(client, namespace)
-    successor.fill("A", HotPositions(8, [row("A", "x", 2)]))
-    successor.renew([(0, 11)])
+    successor.fill("A", held(8, [row("A", "x", 2)]))
+    marked(successor, 11)
     assert successor.positions("A") is None
-    successor.fill("A", HotPositions(11, []))
-    assert successor.positions("A") == HotPositions(11, [])
+    successor.fill("A", held(11, []))
+    assert successor.positions("A") == held(11, [])
 
 
 def test_a_commit_over_many_records_costs_one_key(client: redis.Redis, namespace: str) -> None:
     copy = copy_of(client, namespace)
-    copy.fill("A", HotPositions(5, [row("A", "x", 1)]))
-    copy.commit([step(5, 5000, [row("A", "x", 2)])])
+    marked(copy, 5)
+    copy.fill("A", held(5, [row("A", "x", 1)]))
+    copy.commit([step(5, 5000, [row("A", "x", 2)])], MADE)
     assert copy.positions("A") is None
-    copy.fill("A", HotPositions(5000, [row("A", "x", 2)]))
-    assert copy.positions("A", 4999) == HotPositions(5000, [row("A", "x", 2)])
+    copy.fill("A", held(5000, [row("A", "x", 2)]))
+    assert copy.positions("A", 4999) == held(5000, [row("A", "x", 2)])
 
 
 def test_a_copy_of_another_log_or_version_does_not_count(
     client: redis.Redis, namespace: str
 ) -> None:
-    old, new = copy_of(client, namespace), copy_of(client, namespace, "log/2")
-    old.fill("A", HotPositions(900, [row("A", "x", 1)]))
+    old, new = copy_of(client, namespace), copy_of(client, namespace, "2 log ")
+    later = "2 log 8"
+    marked(old, 900)
+    old.fill("A", held(900, [row("A", "x", 1)]))
+    assert old.positions("A") is not None
     assert new.positions("A") is None
-    new.commit([step(0, 3, [row("A", "x", 2)])])
+    new.commit([step(0, 3, [row("A", "x", 2)])], later)
     assert (old.positions("A"), new.positions("A")) == (None, None)
-    new.fill("A", HotPositions(3, [row("A", "x", 2)]))
-    assert new.positions("A") == HotPositions(3, [row("A", "x", 2)])
+    # What an old program reads of new tables is not the copy's, nor what it read before.
+    old.fill("A", held(3, [row("A", "x", 1)], later))
+    old.fill("A", held(3, [row("A", "x", 1)]))
+    assert (old.positions("A"), new.positions("A")) == (None, None)
+    new.fill("A", held(3, [row("A", "x", 2)], later))
+    assert new.positions("A") == held(3, [row("A", "x", 2)], later)
+    assert old.positions("A") is None
+
+
+def test_nobody_but_a_writer_says_that_nothing_was_missed(
+    client: redis.Redis, namespace: str
+) -> None:
+    copy = copy_of(client, namespace)
+    copy.fill("A", held(5, [row("A", "x", 1)]))
+    assert list(client.scan_iter(f"{namespace}:*")) == []
+    marked(copy, 5)
+    copy.fill("A", held(5, [row("A", "x", 1)]))
+    client.delete(f"{namespace}:cache:positions-mark:0")
+    assert copy.positions("A") is None
+    copy.fill("A", held(5, [row("A", "x", 1)]))
+    assert copy.positions("A") is None
 
 
 def test_marks_fade_and_keys_are_in_the_namespace(client: redis.Redis, namespace: str) -> None:
     copy = copy_of(client, namespace)
-    copy.fill("A", HotPositions(1, [row("A", "x", 1)]))
+    marked(copy, 1)
+    copy.fill("A", held(1, [row("A", "x", 1)]))
     keys = {key.decode() for key in client.scan_iter(f"{namespace}:*")}
     assert keys == {f"{namespace}:cache:positions:A", f"{namespace}:cache:positions-mark:0"}
     assert all(client.ttl(key) > 0 for key in keys)
@@ -287,7 +328,8 @@ def test_numbers_come_back_as_postgres_has_them(
     client: redis.Redis, namespace: str, told: str, stored: str
 ) -> None:
     copy = copy_of(client, namespace)
-    copy.fill("A", HotPositions(1, [row("A", "-0", told)]))
+    marked(copy, 1)
+    copy.fill("A", held(1, [row("A", "-0", told)]))
     found = copy.positions("A")
     assert found is not None
     assert (found.rows[0].instrument, str(found.rows[0].quantity)) == ("-0", stored)
@@ -295,7 +337,8 @@ def test_numbers_come_back_as_postgres_has_them(
 
 def test_what_no_daybook_wrote_is_no_answer(client: redis.Redis, namespace: str) -> None:
     copy = copy_of(client, namespace)
-    copy.fill("A", HotPositions(1, [row("A", "x", 1)]))
+    marked(copy, 1)
+    copy.fill("A", held(1, [row("A", "x", 1)]))
     client.hset(f"{namespace}:cache:positions:A", "x\nUSD", "{}")
     assert copy.positions("A") is None
     client.set(f"{namespace}:cache:positions:B", "a string")
@@ -317,12 +360,12 @@ def test_without_redis_nobody_waits_twice_and_nobody_sees_an_error(
     watch = Watch()
     with socket.create_server(("127.0.0.1", 0)) as silent:
         client = redis_client.connect(f"redis://127.0.0.1:{silent.getsockname()[1]}", timeout_s=0.1)
-        copy = HotCopy(client, namespace, GENERATION, 1, clock=watch)
+        copy = HotCopy(client, namespace, VERSION, 1, clock=watch)
         with caplog.at_level(logging.WARNING):
             assert copy.positions("A") is None
-            copy.commit([step(0, 1, [row("A", "x", 1)])])
-            copy.fill("A", HotPositions(1, []))
-            copy.renew([(0, 1)])
+            copy.commit([step(0, 1, [row("A", "x", 1)])], MADE)
+            copy.fill("A", held(1, []))
+            copy.renew([(MADE, 0, 1)])
             copy.clear()
             copy.alert("halted")
         assert len(caplog.records) == 1
@@ -346,14 +389,20 @@ def models(
 ) -> Iterator[CopiedReadModels]:
     """Read models with a copy."""
     opened = CopiedReadModels(dsn, schema, log.log_id, PROJECTIONS)
-    made_by = generation(log.log_id, PROJECTIONS)
+    ours = generations(log.log_id, PROJECTIONS)
     # A Redis that is slow to answer is passed over for a while: not by what is shown here.
     patient = redis_client.connect(redis_url, timeout_s=60)
-    opened.copy = HotCopy(patient, namespace, made_by, log.partitions)
+    opened.copy = HotCopy(patient, namespace, ours, log.partitions)
     yield opened
     opened.copy.clear()
     opened.copy.close()
     opened.close()
+
+
+def renewed(models: CopiedReadModels) -> None:
+    """Renew the marks by what Postgres has, as workers do every few seconds."""
+    assert models.copy is not None
+    models.copy.renew(models.connection.execute(CHECKPOINTS).fetchall())
 
 
 def test_readers_beside_a_projector_end_with_what_postgres_has(
@@ -388,6 +437,7 @@ def test_readers_beside_a_projector_end_with_what_postgres_has(
             if start % 60 == 20:
                 copy.clear()
     assert hits[0] > 0
+    renewed(models)
     for account in ACCOUNTS:
         stored = stored_positions(models.connection, account, log.partitions)
         assert stored.rows
@@ -427,6 +477,7 @@ def test_marks_are_renewed_by_what_postgres_has(
 ) -> None:
     copy = models.copy
     assert copy is not None
+    made = models.made_of("positions", 0)
     models.write([step(0, 5, [row("A", "x", 1)])])
     mark = f"{namespace}:cache:positions-mark:0"
     client.delete(mark)
@@ -434,14 +485,59 @@ def test_marks_are_renewed_by_what_postgres_has(
         while not client.exists(mark):
             pass
     assert client.hget(mark, "next") == b"5"
+    assert client.hget(mark, "generation") == made.encode()
     assert client.ttl(mark) > 0
 
 
-def test_a_rebuilt_book_is_copied_anew(client: redis.Redis, namespace: str) -> None:
-    copy = copy_of(client, namespace)
-    copy.fill("A", HotPositions(5, [row("A", "x", 1)]))
-    copy.clear()
-    assert list(client.scan_iter(f"{namespace}:*")) == []
-    other = msgspec.structs.replace(row("A", "x", 1), fees=Decimal("9.99"))
-    copy.fill("A", HotPositions(5, [other]))
-    assert copy.positions("A") == HotPositions(5, [other])
+def test_no_copy_outlives_a_rebuild_though_nobody_empties_redis(
+    log: PostgresLog, ledger: Ledger, models: CopiedReadModels
+) -> None:
+    copy = models.copy
+    assert copy is not None
+    account = ACCOUNTS[0]
+    ledger.submit(sample_requests(60))
+    Projector(log, models).catch_up()
+    renewed(models)
+    before = positions_of_account(copy, models.connection, account)
+    assert copy.positions(account) == before
+    models.copy = None  # who rebuilds knows of no Redis
+    rebuild_beside(log, models, [_PROJECTION])
+    after = stored_positions(models.connection, account, log.partitions)
+    assert (after.next_offset, after.rows) == (before.next_offset, before.rows)
+    assert after.made != before.made
+    copy.fill(account, before)
+    models.copy = copy
+    renewed(models)
+    copy.fill(account, before)
+    assert copy.positions(account) is None
+    assert positions_of_account(copy, models.connection, account) == after
+    assert copy.positions(account) == after
+
+
+def test_only_accounts_that_are_read_whole_are_copied(
+    log: PostgresLog, ledger: Ledger, models: CopiedReadModels
+) -> None:
+    copy = models.copy
+    assert copy is not None
+    account = ACCOUNTS[0]
+    ledger.submit(sample_requests(60))
+    Projector(log, models).catch_up()
+    renewed(models)
+    whole = stored_positions(models.connection, account, log.partitions)
+    count = len(whole.rows)
+    assert count > 1
+    first = positions_of_account(copy, models.connection, account, limit=count)
+    assert first == whole
+    assert copy.positions(account) is None, "there may be more"
+    assert positions_of_account(copy, models.connection, account, limit=count + 1) == whole
+    assert copy.positions(account) == whole
+    assert positions_of_account(copy, models.connection, "nobody").rows == []
+    assert copy.positions("nobody") is None
+
+
+def test_where_nobody_made_the_tables_yet_it_is_told(dsn: str, schema: str) -> None:
+    with (
+        contextlib.closing(postgres.connect(dsn, schema=schema)) as connection,
+        pytest.raises(ServerUnavailable, match=r"nobody has made their tables yet .*worker"),
+    ):
+        stored_positions(connection, "A1", 2)

@@ -3,10 +3,12 @@
 import contextlib
 import gc
 import os
+import random
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +27,14 @@ from streams.deciding import front
 from streams.deciding.front import KafkaLedger
 from streams.kafka_log import KafkaLog
 from streams.kafka_writing import AppendUnknown
-from streams.log import Draft, LogError
+from streams.log import Draft, LogError, LogHalted
 from streams.ownership import Deposed
 from tests import servers
 from tests.beside import beside
 from tests.streams.kafka_homes import KafkaHome, close_logs, home, new_home
 from tests.streams.log_contract import whole
 from tests.streams.test_kafka_bad_records import PARTITION, Follower, cash, read_all
+from tests.waiting import until
 
 __all__ = ["home"]
 
@@ -75,41 +78,62 @@ def test_the_last_to_claim_owns_and_the_other_stands_down(home: KafkaHome, log: 
     assert [void.reason for void in voids] == ["term 1, where 2 is the partition's"]
 
 
-def test_owners_that_fight_lose_nothing_and_double_nothing(home: KafkaHome) -> None:
-    """Each takes the partition whenever it has lost it, and writes every number not there yet."""
-    acknowledged: list[set[str]] = [set(), set()]
+class Fighter:
+    """Takes the partition whenever it has lost it, and writes the numbers not there yet."""
 
-    def work(which: int) -> None:
-        log = home.open()
-        follower = Follower(log, f"owner-{which}")
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
+    def __init__(self, log: KafkaLog, name: str) -> None:
+        self.acknowledged: set[tuple[int, str]] = set()
+        self.deposed = 0
+        self._follower = Follower(log, name)
+        self._rng = random.Random(name)
+
+    def fight(self, over: threading.Event) -> None:
+        """Fight until it is over, whatever a busy broker answers: `take` finds out what landed."""
+        while not over.is_set():
             try:
-                follower.owner.take()
-                for _ in range(5):
-                    known = {
-                        told.envelope.id for told in follower.learnt if isinstance(told, Recorded)
-                    }
-                    missing = [f"n{n}" for n in range(60) if f"n{n}" not in known][:4]
-                    if not missing:
-                        log.close()
-                        return
-                    follower.owner.write([cash(name) for name in missing])
-                    acknowledged[which].update(missing)
-            except Deposed:
-                time.sleep(0.01 * which)
-        log.close()
+                self._follower.owner.take()
+                while not over.is_set():
+                    self._write()
+            except LogHalted:
+                raise
+            except (ServerUnavailable, LogError) as error:
+                self.deposed += isinstance(error, Deposed)
+                time.sleep(self._rng.uniform(0, 0.1))
 
-    threads = [threading.Thread(target=work, args=(which,)) for which in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    log = home.open()
-    ids, _ = read_all(log)
-    log.close()
-    assert sorted(ids) == sorted(f"n{n}" for n in range(60))
-    assert acknowledged[0] | acknowledged[1] <= set(ids)
+    def has_fought(self) -> bool:
+        return self.deposed >= 3 and len(self.acknowledged) >= 20
+
+    def _write(self) -> None:
+        learnt = self._follower.learnt
+        first, before = len(events_in(learnt)), len(learnt)
+        names = [f"n{number}" for number in range(first, first + 4)]
+        self._follower.owner.write([cash(name) for name in names])
+        acknowledged = events_in(learnt[before:])
+        assert [name for _, name in acknowledged] == names
+        self.acknowledged.update(acknowledged)
+
+
+def events_in(learnt: Sequence[Recorded | Void]) -> list[tuple[int, str]]:
+    """Return offset and id of the events that count."""
+    return [
+        (one.offset, one.envelope.id)
+        for one in learnt
+        if isinstance(one, Recorded) and one.envelope.seq
+    ]
+
+
+def test_owners_that_fight_lose_nothing_and_double_nothing(home: KafkaHome) -> None:
+    fighters = [Fighter(home.open(), f"owner-{number}") for number in range(2)]
+    over = threading.Event()
+    with beside(*(partial(one.fight, over) for one in fighters), over=over):
+        until(lambda: all(one.has_fought() for one in fighters))
+    reader = Follower(home.open(), "reader")
+    reader.owner.follow()
+    found = events_in(reader.learnt)
+    assert [name for _, name in found] == [f"n{number}" for number in range(len(found))]
+    for one in fighters:
+        assert one.acknowledged <= set(found)
+    assert any(isinstance(one, Void) for one in reader.learnt)
 
 
 class OwnBroker:
@@ -125,7 +149,7 @@ class OwnBroker:
         assert process is not None
         os.kill(process.pid, number)
         if number == signal.SIGSTOP:
-            _wait_for(lambda: _stands_still(process.pid))
+            until(lambda: _stands_still(process.pid))
 
     def start_again(self) -> None:
         start_servers(self.home, parts=["kafka"], say=lambda _: None)
@@ -183,11 +207,11 @@ def test_a_broker_killed_under_appends_loses_nothing_acknowledged(
             number += 1
 
     with beside(write, over=stopping):
-        _wait_for(lambda: len(acknowledged) > 20)
+        until(lambda: len(acknowledged) > 20)
         broker.signal(signal.SIGKILL)
         before = len(acknowledged)
         broker.start_again()
-        _wait_for(lambda: len(acknowledged) > before + 20)
+        until(lambda: len(acknowledged) > before + 20)
     records = whole(log, 0)
     assert [record.offset for record in records] == list(range(len(records)))
     values = [record.value for record in records[1:]]
@@ -211,7 +235,7 @@ def test_an_owner_survives_a_broker_that_stands_still(
             follower.owner.take()
         with pytest.raises(ServerUnavailable, match="while opening"):
             own_home.open(timeout_s=1)
-    _wait_for(lambda: _taken(follower))
+    until(lambda: _taken(follower))
     known = {told.envelope.id for told in follower.learnt if isinstance(told, Recorded)}
     follower.owner.write([cash("2 again")] if "2" not in known else [cash("3")])
     ids, voids = read_all(log)
@@ -239,12 +263,10 @@ def test_nothing_stays_open_when_a_broker_stands_still(
         for _ in range(2):
             with pytest.raises(ServerUnavailable):
                 ledger.submit([asked])
-        reading = threading.Thread(target=_read_until_closed, args=(log,))
-        reading.start()
-        ledger.close()
-        connected.close()
-        log.close()
-        reading.join()
+        with beside(partial(_read_until_closed, log)):
+            ledger.close()
+            connected.close()
+            log.close()
         assert still_open(own_home.hosts) == []
 
 
@@ -318,10 +340,3 @@ def _taken(follower: Follower) -> bool:
         return follower.owner.take() > 1
     except ServerUnavailable:
         return False
-
-
-def _wait_for(holds) -> None:  # type: ignore[no-untyped-def]
-    deadline = time.monotonic() + 120
-    while not holds():
-        assert time.monotonic() < deadline, "waited for two minutes"
-        time.sleep(0.02)

@@ -1,9 +1,10 @@
 """Topics are made so that no record is lost, and refused by name when they are not so any more."""
 
+import asyncio
 from collections.abc import Mapping
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from streams.kafka_topics import Fault, TopicFound, TopicsRefused, faults, plans
@@ -107,6 +108,36 @@ def test_another_number_of_partitions_is_refused(home: KafkaHome) -> None:
     again = home.open(partitions=None)
     assert again.partitions == 4
     again.close()
+
+
+def widen(home: KafkaHome, *topics: str) -> None:
+    """Give topics four partitions, and wait until the broker tells so."""
+    widened = {home.topic(name): NewPartitions(total_count=4) for name in topics}
+
+    async def widening(admin: AIOKafkaAdminClient) -> None:
+        await admin.create_partitions(widened)
+        counts: dict[str, int] = {}
+        while any(counts.get(name) != 4 for name in widened):
+            await asyncio.sleep(0.05)
+            counts = {one["topic"]: len(one["partitions"]) for one in await admin.describe_topics()}
+
+    home.administer(widening)
+
+
+@pytest.mark.parametrize("topic", ["events", "reference", "replies"])
+def test_the_topic_that_was_widened_is_the_one_that_is_refused(home: KafkaHome, topic: str) -> None:
+    home.open().close()
+    widen(home, topic)
+    with pytest.raises(TopicsRefused) as refused:
+        home.open(partitions=None)
+    assert refused.value.faults == [Fault(home.topic(topic), "partitions", "4", "2")]
+
+
+def test_topics_that_were_all_widened_are_not_those_of_the_log(home: KafkaHome) -> None:
+    home.open().close()
+    widen(home, "events", "prices", "reference", "commands", "replies")
+    with pytest.raises(TopicsRefused, match=r"events: partitions is 4; expected 2"):
+        home.open(partitions=None)
 
 
 def test_a_topic_of_the_same_name_is_not_taken_over(home: KafkaHome) -> None:

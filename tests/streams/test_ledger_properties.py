@@ -8,15 +8,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from domain import decider
 from domain.commands import Request
 from infra import postgres
 from streams import batch_size, ledger
 from streams.answers import Answer
-from streams.catch_up import rebuild_entities
 from streams.ledger import Ledger
 from streams.postgres_log import PostgresLog
-from tests.streams.books import index_rows, streams_said
+from tests.streams.books import index_rows, rebuild_index, streams_said
 from tests.streams.requests import cash, deal, define, open_account, price, send
 
 _NUMBERS = itertools.count(1)
@@ -99,7 +97,7 @@ def test_cuts_and_writers_make_no_difference(
 def _rebuilt_index_is_the_same(log: PostgresLog) -> None:
     connection = log.connect()
     before = index_rows(connection)
-    rebuild_entities(log, decider.evolve)
+    rebuild_index(log)
     after = index_rows(connection)
     connection.close()
     for table in ("decider_entities", "decider_streams"):

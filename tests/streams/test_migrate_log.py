@@ -95,6 +95,17 @@ def test_what_comes_meanwhile_is_told(home: KafkaHome, log: PostgresLog) -> None
     assert (done.grown, done.copied) == (0, 1)
 
 
+def test_topics_are_made_once_as_many_brokers_serve_as_were_told(
+    home: KafkaHome, log: PostgresLog
+) -> None:
+    """With less they would have too few copies for ever."""
+    url = f"kafka://{home.hosts},127.0.0.1:1/{home.namespace}"
+    with pytest.raises(ServerUnavailable, match=f"while copying to {home.namespace}"):
+        migrate_log(log, url, timeout_s=3)
+    topics = home.administer(lambda admin: admin.list_topics())
+    assert not [name for name in topics if name.startswith(f"{home.namespace}.")]
+
+
 @pytest.mark.parametrize("key", [b"A1", b"A2", None])
 def test_another_record_is_named_and_nothing_is_appended(
     home: KafkaHome, log: PostgresLog, key: bytes | None

@@ -115,6 +115,8 @@ def test_nothing_is_read_twice_and_status_says_where_all_stand(
     assert {(one.lag, one.halted) for one in lags} == {(0, None)}
     heads = log.heads("events")
     assert all(one.checkpoint == heads[one.partition] - 1 for one in lags if one.topic == "events")
+    # Where the log ended was asked first, and others have gone on since.
+    assert not any(one.lag for one in projector.status({"events": [0] * PARTITIONS}))
 
 
 def test_two_projectors_at_once_never_double(

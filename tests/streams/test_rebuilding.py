@@ -13,12 +13,13 @@ import pytest
 from msgspec.structs import replace
 
 from infra import postgres
+from infra.errors import MigrationRefused
 from projections.registry import PROJECTIONS
 from streams import rebuilding
 from streams.ledger import Ledger
 from streams.postgres_log import PostgresLog
 from streams.projecting import CheckpointMoved, Projector
-from streams.read_models import Advance, ReadModels
+from streams.read_models import Advance, ReadModels, holding
 from streams.rebuilding import RebuildRefused, Rebuilt, open_read_models, rebuild_beside
 from streams.sql_contract import contract_schema
 from streams.timescale import refresh
@@ -29,6 +30,7 @@ from tests.streams.sample_book import sample_requests
 from tests.streams.test_projecting import FailingFold
 from tests.streams.test_sql_contract import drop_contract
 from tests.streams.test_timescale import price_requests, timescale
+from tests.waiting import until
 
 __all__ = ["timescale"]
 
@@ -288,6 +290,56 @@ def test_a_new_version_is_filled_while_the_old_one_serves(
     assert verify(log, again).differences == []
     assert open_read_models(log, dsn, schema, newer()).close() is None
     again.close()
+
+
+def test_a_newer_version_is_left_alone_unless_somebody_goes_back(
+    dsn: str, schema: str, log: PostgresLog, models: ReadModels
+) -> None:
+    open_read_models(log, dsn, schema, newer()).close()
+    made = stored(models)
+    refused = r"the tables of cash \(version 2, here 1\) are newer than this program"
+    with pytest.raises(MigrationRefused, match=refused):
+        open_read_models(log, dsn, schema, PROJECTIONS)
+    with pytest.raises(MigrationRefused, match=refused):
+        ReadModels(dsn, schema, log.log_id, PROJECTIONS)
+    assert stored(models) == made
+    back = open_read_models(log, dsn, schema, PROJECTIONS, goes_back=True)
+    assert Projector(log, back).catch_up() == 0
+    assert verify(log, back).differences == []
+    back.close()
+
+
+def test_tables_of_another_log_are_made_anew_whatever_their_version(
+    dsn: str, schema: str, models: ReadModels
+) -> None:
+    other = ReadModels(dsn, schema, "another-log", newer())
+    other.close()
+    again = ReadModels(dsn, schema, models.log_id, PROJECTIONS)
+    assert again.checkpoints() == {}
+    again.close()
+
+
+def test_who_reads_keeps_the_tables_that_his_snapshot_knows(
+    dsn: str, log: PostgresLog, models: ReadModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A snapshot sees no row of tables that were filled after it."""
+    monkeypatch.setattr(rebuilding, "_TRIES", 1000)
+    count = len(all_rows(models)["deals"])
+    with contextlib.ExitStack() as stack:
+        opened = (postgres.connect(dsn, schema=models.schema) for _ in range(2))
+        reader, onlooker = (stack.enter_context(contextlib.closing(one)) for one in opened)
+
+        def is_waited_for() -> bool:
+            query = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"
+            return onlooker.execute(query).fetchone() == (True,)
+
+        with beside(lambda: rebuild_beside(log, models, PROJECTIONS)), reader.transaction():
+            reader.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            reader.execute(holding(PROJECTIONS))
+            reader.execute("SELECT FROM projections")
+            until(is_waited_for)
+            assert reader.execute("SELECT count(*) FROM deals").fetchone() == (count,)
+    assert len(all_rows(models)["deals"]) == count
 
 
 def test_a_new_version_that_halts_is_not_swapped_in(

@@ -31,7 +31,7 @@ def begun(log: KafkaLog, models: ReadModels) -> Kept:
 
 def arrived(log: KafkaLog, kept: Kept) -> list[Record]:
     """What the keeper has not projected yet."""
-    places = kept.keeper.checkpoints().items()
+    places = kept.keeper.next_offsets().items()
     return [one for place, at in places for one in log.read(*place, at, 100_000)]
 
 
@@ -54,13 +54,15 @@ def check_books(history: History, log: KafkaLog, models: ReadModels) -> None:
 def test_what_comes_together_is_written_together(
     history: History, log: KafkaLog, models: ReadModels
 ) -> None:
-    kept = begun(log, models)
+    kept, together = begun(log, models), 0
     for start in range(0, len(history.told), 200):
         tell(log, history.told[start : start + 200])
         records = arrived(log, kept)
         assert not kept.keeper.take(records)
         if len({one.partition for one in records if one.topic == "events"}) == PARTITIONS:
             assert len(set.union(*transactions(models).values())) == 1
+            together += 1
+    assert together > 2
     check_books(history, log, models)
 
 
@@ -79,11 +81,11 @@ def test_a_partition_that_another_has_projected_does_not_hold_up_the_others(
         records = arrived(log, kept)
         other.keeper.take([one for one in records if one.partition == POISONED])
     kept.keeper.take(records)
-    assert kept.metric("daybook_checkpoints_moved_total") == 1
+    assert kept.metric("daybook_checkpoints_moved_total") > 0
     heads = {topic: log.heads(topic) for topic in TOPICS}
     for topic, partition in EVERYWHERE:
         if (topic, partition) != ("events", POISONED):
-            assert kept.keeper.checkpoint((topic, partition)) == heads[topic][partition]
+            assert kept.keeper.next_offset((topic, partition)) == heads[topic][partition]
     kept.catch_up()
     check_books(history, log, models)
 
@@ -96,9 +98,9 @@ def test_a_record_that_halts_stops_its_own_partition_alone(
     tell(log, history.told)
     kept.keeper.take(arrived(log, kept))
     assert set(kept.keeper.halted) == {("events", POISONED)}
-    assert kept.keeper.checkpoint(("events", POISONED)) == poisoned
+    assert kept.keeper.next_offset(("events", POISONED)) == poisoned
     other = 1 - POISONED
-    assert kept.keeper.checkpoint(("events", other)) == log.heads("events")[other]
+    assert kept.keeper.next_offset(("events", other)) == log.heads("events")[other]
 
 
 def test_a_fold_that_fails_on_rows_of_who_is_further_is_not_halted(
@@ -130,7 +132,7 @@ def test_a_fold_that_fails_on_rows_of_who_is_further_is_not_halted(
             assert kept.metric("daybook_checkpoints_moved_total") > 0
             assert kept.metric("daybook_failed_projections") == 0
             kept.catch_up()
-            assert kept.keeper.checkpoints() == other.keeper.checkpoints()
+            assert kept.keeper.next_offsets() == other.keeper.next_offsets()
         finally:
             own.close()
     check_books(history, log, models)
@@ -150,7 +152,7 @@ def test_partitions_that_are_a_little_behind_are_caught_up_in_one_transaction(
     assert not kept.keeper.catch_up()
     assert len(set.union(*transactions(models).values())) == 1
     ends = {(topic, n): head for topic in TOPICS for n, head in enumerate(heads[topic])}
-    assert kept.keeper.checkpoints() == ends
+    assert kept.keeper.next_offsets() == ends
     tell(log, history.told[half:])
     kept.keeper.take(arrived(log, kept))
     check_books(history, log, models)
@@ -166,11 +168,11 @@ def test_what_comes_while_a_partition_is_caught_up_is_left_to_be_handed_on(
     kept.keeper.look()
     head = log.heads("events")[POISONED]
     assert not kept.keeper.catch_up()
-    assert kept.keeper.checkpoint(place) == head
+    assert kept.keeper.next_offset(place) == head
     tell(log, history.told[200:])
     assert not kept.keeper.catch_up()
     kept.keeper.look()
     assert not kept.keeper.catch_up()
-    assert kept.keeper.checkpoint(place) == head
+    assert kept.keeper.next_offset(place) == head
     assert not kept.keeper.take(arrived(log, kept))
     check_books(history, log, models)

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from functools import partial
 from pathlib import Path
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -15,11 +16,11 @@ from streams.read_models import ReadModels
 from streams.verifying import verify
 from streams.working.consuming import group_id
 from streams.working.waiting import wait_for
+from tests.beside import beside
 from tests.streams.kafka_history import PARTITIONS, History, Told, history, tell
 from tests.streams.kafka_homes import KafkaHome, home
 from tests.streams.read_rows import all_checkpoints, all_rows
 from tests.streams.workers import (
-    ENDS_IN_S,
     PATIENCE_S,
     WorkerProcess,
     log,
@@ -56,7 +57,7 @@ def test_history_then_live_records_make_the_books_of_an_embedded_ledger(
             log.heads("events")
         )
         until(lambda: running.metric("daybook_assigned_partitions") == 3 * PARTITIONS, running)
-        assert running.terminate() < ENDS_IN_S
+        running.terminate()
         assert running.said("stopped")
         assert not running.said("a server is away: waiting for it")
     assert verify(log, models).differences == []
@@ -104,15 +105,13 @@ def test_a_worker_killed_at_any_time_applies_everything_once(
     fifth = -(-len(history.told) // 5)
     for number in range(4):
         told = history.told[number * fifth : (number + 1) * fifth]
-        feeding = threading.Thread(target=_feed, args=(log, told))
         before = _progress(models)
-        feeding.start()
-        try:
-            with worker(log.place, dsn, tmp_path, f"killed-{number}") as running:
-                until(lambda: _progress(models) > before, running)  # noqa: B023
-                running.kill()
-        finally:
-            feeding.join()
+        with (
+            beside(partial(_feed, log, told)),
+            worker(log.place, dsn, tmp_path, f"killed-{number}") as running,
+        ):
+            until(lambda: _progress(models) > before, running)  # noqa: B023
+            running.kill()
     tell(log, history.told[4 * fifth :])
     with worker(log.place, dsn, tmp_path) as running:
         check_projected(log, models, running)

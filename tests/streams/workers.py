@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -21,12 +20,11 @@ from projections.registry import PROJECTIONS
 from streams.kafka_client import KafkaPlace
 from streams.kafka_log import KafkaLog
 from streams.read_models import ReadModels
+from tests import waiting
 from tests.servers import free_port
 from tests.streams.kafka_homes import KafkaHome
 
-PATIENCE_S = 120
-ENDS_IN_S = 20
-"""Two seconds are promised; a machine that runs many tests at once may take longer over them."""
+PATIENCE_S = waiting.PATIENCE_S
 _CHECKOUT = Path(__file__).parents[2]
 _DAYBOOK = (sys.executable, "-m", "api.cli.main")
 
@@ -80,12 +78,10 @@ class WorkerProcess:
         wanted = [f'{label}="{value}"' for label, value in labels.items()]
         return sum(float(value) for had, value in told if all(one in had for one in wanted))
 
-    def terminate(self) -> float:
-        """End it by SIGTERM; return how many seconds that took."""
-        start = time.monotonic()
+    def terminate(self) -> None:
+        """End it by SIGTERM, which it must take well."""
         self.process.send_signal(signal.SIGTERM)
         assert self.process.wait(PATIENCE_S) == 0, self.log_file.read_text()
-        return time.monotonic() - start
 
     def kill(self) -> None:
         """End it by SIGKILL."""
@@ -135,9 +131,14 @@ def books(log: KafkaLog, store_url: str) -> Iterator[ReadModels]:
 
 def until(holds: Callable[[], bool], running: WorkerProcess | None = None) -> None:
     """Wait until something holds: fail after two minutes, or when the worker has ended."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not holds():
-        told = "" if running is None else running.log_file.read_text()
-        assert running is None or running.process.poll() is None, f"the worker ended: {told}"
-        assert time.monotonic() < deadline, f"waited for {PATIENCE_S} s: {told}"
-        time.sleep(0.05)
+
+    def told() -> str:
+        return "" if running is None else running.log_file.read_text()
+
+    def is_met() -> bool:
+        if holds():
+            return True
+        assert running is None or running.process.poll() is None, f"the worker ended: {told()}"
+        return False
+
+    waiting.until(is_met, told)

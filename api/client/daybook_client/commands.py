@@ -25,9 +25,17 @@ class Commands(ABC, Generic[One, Many]):
     def _many(self, call: Call) -> Many: ...
 
     def open_account(
-        self, account: str, *, base_currency: str = "USD", key: str | None = None, **more: Any
+        self,
+        account: str,
+        *,
+        base_currency: str | None = None,
+        key: str | None = None,
+        **more: Any,
     ) -> One:
-        """Open an account, or change its settings."""
+        """Open an account, or change its settings; what is not told stays as it is.
+
+        A new one has USD as its base currency where none is told.
+        """
         return self._write("/v1/accounts", key, account, more | {"base_currency": base_currency})
 
     def place_order(

@@ -48,7 +48,7 @@ class NotFound(ProblemError):
 
 
 class Conflict(ProblemError):
-    """The command id was used for something else."""
+    """An id was used for something else: the command's, or that of the fact it tells."""
 
 
 class Invalid(ProblemError):

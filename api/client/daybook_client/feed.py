@@ -62,6 +62,11 @@ class Subscription:
             asked["from"] = self.position
         return json.dumps(asked)
 
+    def again(self) -> tuple[str, str]:
+        """Return the frames that end what has a gap, and subscribe anew from the last position."""
+        ended = json.dumps({"op": "unsubscribe", "id": self._id})
+        return ended, self.begin()
+
     def take(self, frame: str | bytes) -> "Update | Again | None":
         """Return the update in a frame, if there is one.
 
@@ -151,7 +156,8 @@ async def _connected(place: Place, subscription: Subscription) -> AsyncGenerator
                 case Update() as update:
                     yield update
                 case Again():
-                    await socket.send(subscription.begin())
+                    for asked in subscription.again():
+                        await socket.send(asked)
                 case None:
                     pass
 
@@ -181,7 +187,8 @@ def _connected_sync(place: Place, subscription: Subscription) -> Generator[Updat
                 case Update() as update:
                     yield update
                 case Again():
-                    socket.send(subscription.begin())
+                    for asked in subscription.again():
+                        socket.send(asked)
                 case None:
                     pass
 

@@ -205,9 +205,17 @@ class Tables(ABC, Generic[AnyTable]):
     @abstractmethod
     def _table(self, query: Query) -> AnyTable: ...
 
-    def accounts(self, *, as_of: Past = None, known_at: Past = None) -> AnyTable:
+    def accounts(
+        self, *, as_of: Past = None, known_at: Past = None, min_position: str | None = None
+    ) -> AnyTable:
         """Ask for the accounts that may be seen."""
-        return self._ask("accounts", "/v1/accounts", as_of=as_of, known_at=known_at)
+        return self._ask(
+            "accounts",
+            "/v1/accounts",
+            as_of=as_of,
+            known_at=known_at,
+            min_position=min_position,
+        )
 
     def positions(
         self,
@@ -259,9 +267,28 @@ class Tables(ABC, Generic[AnyTable]):
             min_position=min_position,
         )
 
-    def orders(self, account: str, **told: Past) -> AnyTable:
+    def orders(
+        self,
+        account: str,
+        *,
+        since: Past = None,
+        until: Past = None,
+        instrument: str | None = None,
+        as_of: Past = None,
+        known_at: Past = None,
+        min_position: str | None = None,
+    ) -> AnyTable:
         """Ask for orders; as for deals."""
-        return self._of_account("orders", account, **told)
+        return self._of_account(
+            "orders",
+            account,
+            from_=since,
+            to=until,
+            instrument=instrument,
+            as_of=as_of,
+            known_at=known_at,
+            min_position=min_position,
+        )
 
     def deals(
         self,
@@ -286,28 +313,104 @@ class Tables(ABC, Generic[AnyTable]):
             min_position=min_position,
         )
 
-    def cash(self, account: str, **told: Past) -> AnyTable:
-        """Ask for the movements of cash that are no deals."""
-        return self._of_account("cash", account, **told)
+    def cash(
+        self,
+        account: str,
+        *,
+        since: Past = None,
+        until: Past = None,
+        instrument: str | None = None,
+        as_of: Past = None,
+        known_at: Past = None,
+        min_position: str | None = None,
+    ) -> AnyTable:
+        """Ask for the movements of cash that are no deals; as for deals."""
+        return self._of_account(
+            "cash",
+            account,
+            from_=since,
+            to=until,
+            instrument=instrument,
+            as_of=as_of,
+            known_at=known_at,
+            min_position=min_position,
+        )
 
-    def movements(self, account: str, **told: Past) -> AnyTable:
-        """Ask for the movements of units that are no deals."""
-        return self._of_account("movements", account, **told)
+    def movements(
+        self,
+        account: str,
+        *,
+        since: Past = None,
+        until: Past = None,
+        instrument: str | None = None,
+        as_of: Past = None,
+        known_at: Past = None,
+        min_position: str | None = None,
+    ) -> AnyTable:
+        """Ask for the movements of units that are no deals; as for deals."""
+        return self._of_account(
+            "movements",
+            account,
+            from_=since,
+            to=until,
+            instrument=instrument,
+            as_of=as_of,
+            known_at=known_at,
+            min_position=min_position,
+        )
 
-    def balances(self, account: str, **told: Past) -> AnyTable:
+    def balances(
+        self,
+        account: str,
+        *,
+        as_of: Past = None,
+        known_at: Past = None,
+        min_position: str | None = None,
+    ) -> AnyTable:
         """Ask for cash by currency, by trade date and settled."""
-        return self._of_account("balances", account, **told)
+        return self._of_account(
+            "balances", account, as_of=as_of, known_at=known_at, min_position=min_position
+        )
 
-    def instruments(self, *, instrument: str | None = None) -> AnyTable:
+    def instruments(
+        self,
+        *,
+        instrument: str | None = None,
+        as_of: Past = None,
+        known_at: Past = None,
+        min_position: str | None = None,
+    ) -> AnyTable:
         """Ask for the instruments as defined last."""
-        return self._ask("instruments", "/v1/instruments", instrument=instrument)
+        return self._ask(
+            "instruments",
+            "/v1/instruments",
+            instrument=instrument,
+            as_of=as_of,
+            known_at=known_at,
+            min_position=min_position,
+        )
 
     def prices(
-        self, *, instrument: str | None = None, since: Past = None, until: Past = None
+        self,
+        *,
+        instrument: str | None = None,
+        since: Past = None,
+        until: Past = None,
+        as_of: Past = None,
+        known_at: Past = None,
+        min_position: str | None = None,
     ) -> AnyTable:
         """Ask for prices, revisions in the order they came."""
-        told: dict[str, Past] = {"instrument": instrument, "from_": since, "to": until}
-        return self._ask("prices", "/v1/prices", **told)
+        return self._ask(
+            "prices",
+            "/v1/prices",
+            instrument=instrument,
+            from_=since,
+            to=until,
+            as_of=as_of,
+            known_at=known_at,
+            min_position=min_position,
+        )
 
     def _ask(self, table: str, path: str, **told: "Past | bool") -> AnyTable:
         params: dict[str, str] = {}

@@ -1,10 +1,12 @@
 /** The page: one account or all, one table at a time, now or in the past. */
 
-import { createMemo, createResource, createSignal, For, onCleanup, onMount, Show } from "solid-js";
+import { createEffect, createMemo, createSignal, For, onCleanup, onMount, Show } from "solid-js";
 
-import { keepToken, Problem, rows as fetchRows } from "./api";
-import { MODELS } from "./columns";
-import { Detail, type Opened } from "./Detail";
+import { createAccounts } from "./accounts";
+import { keepToken, type Row } from "./api";
+import type { Opened } from "./behind";
+import { MODELS, type Column, type Model } from "./columns";
+import { Detail } from "./Detail";
 import { Feed } from "./feed";
 import { HealthMark } from "./Health";
 import { keepMarked } from "./marks";
@@ -17,7 +19,8 @@ import { TimeTravel } from "./TimeTravel";
 type Theme = "auto" | "light" | "dark";
 
 const THEME = "daybook-theme";
-const UNAUTHORIZED = 401;
+/** Where there is no room beside the table, what is opened covers it. */
+const NARROW = "(max-width: 820px)";
 
 function TokenForm(props: { readonly given: () => void; readonly reason: string }) {
   let input!: HTMLInputElement;
@@ -59,6 +62,11 @@ function createTheme(): [() => Theme, () => void] {
   ];
 }
 
+/** Tell whether nothing has changed about what is opened. */
+function isSame(a: Opened | null, b: Opened | null): boolean {
+  return a?.model === b?.model && a?.row === b?.row && a?.column === b?.column;
+}
+
 export function App() {
   const [place, go] = createPlace();
   const [theme, nextTheme] = createTheme();
@@ -66,25 +74,19 @@ export function App() {
   const [opened, setOpened] = createSignal<Opened | null>(null);
   const [ticket, setTicket] = createSignal(false);
   const feed = new Feed();
-  onCleanup(() => feed.close());
-  const [accountRows, { refetch }] = createResource(() => fetchRows("/v1/accounts"));
-  const listed = createMemo(() =>
-    accountRows.error ? [] : (accountRows() ?? []).map((row) => String(row["account"])),
-  );
-  const refused = createMemo(() => {
-    const error: unknown = accountRows.error;
-    return error instanceof Problem && error.status === UNAUTHORIZED ? error : null;
-  });
+  onCleanup(() => feed.rest());
+  const own = createAccounts(feed);
+  const model = createMemo(() => MODELS.find(({ topic }) => topic === place().tab) ?? MODELS[0]!);
   const sources = new Map(
-    MODELS.map((model) => [model.topic, createSource(model, feed, place, listed)]),
+    MODELS.map((one) => [one.topic, createSource(one, feed, place, own, () => model() === one)]),
   );
   const live = createMemo(() => feed.health().state === "live");
   keepMarked(sources.get("positions")!.store, place, live);
   const accounts = createMemo(
     () => {
-      const told = new Set(listed());
+      const told = new Set(own.listed());
       for (const { store } of sources.values()) {
-        store.version();
+        store.accountCount();
         for (const name of store.accounts) told.add(name);
       }
       return [...told].sort();
@@ -92,27 +94,48 @@ export function App() {
     [],
     { equals: (a, b) => a.length === b.length },
   );
-  const model = createMemo(() => MODELS.find(({ topic }) => topic === place().tab) ?? MODELS[0]!);
   const past = () => isPast(place());
   const selected = () => {
     const told = opened();
     return told === null ? null : sources.get(told.model.topic)!.store.keyOf(told.row);
   };
-  /** The opened row as it is now: it goes on living while it is looked at. */
-  const current = createMemo(() => {
-    const told = opened();
-    if (told === null) return null;
-    const { store } = sources.get(told.model.topic)!;
-    store.version();
-    return { ...told, row: store.byKey.get(store.keyOf(told.row)) ?? told.row };
-  });
+  /** The opened row as it is in what is shown: it goes on living while it is looked at. */
+  const current = createMemo(
+    () => {
+      const told = opened();
+      if (told === null) return null;
+      const { store } = sources.get(told.model.topic)!;
+      store.version();
+      const row = store.byKey.get(store.keyOf(told.row));
+      return row === undefined ? null : { ...told, row };
+    },
+    null,
+    { equals: isSame },
+  );
+  const currentKey = () => {
+    const told = current();
+    return told && [told.model.topic, selected(), place().asOf, place().knownAt].join("\n");
+  };
+  // Orders are placed now, whatever time is looked at.
+  createEffect(() => past() && setTicket(false));
+  let main!: HTMLElement;
+  const open = (model: Model, row: Row, column: Column | null) => {
+    setTicket(false);
+    setOpened({ model, row, column: column?.name ?? null });
+    // Who clicks beside the table goes on in it.
+    if (column !== null && !matchMedia(NARROW).matches) return;
+    main.querySelector<HTMLElement>(".detail")?.focus();
+  };
+  const close = () => {
+    setTicket(false);
+    setOpened(null);
+    main.querySelector<HTMLElement>(".table")?.focus();
+  };
 
   let search!: HTMLInputElement;
   const onKeyDown = (event: KeyboardEvent) => {
     if (event.key === "Escape") {
-      setTicket(false);
-      setOpened(null);
-      search.blur();
+      close();
       return;
     }
     const typing = "input:not([type=checkbox], [type=radio]), select";
@@ -137,9 +160,10 @@ export function App() {
           <select
             aria-label="Account"
             value={place().account}
+            onFocus={() => own.refresh()}
             onChange={(event) => go({ account: event.currentTarget.value })}
           >
-            <option value="">All accounts</option>
+            <option value="">{own.isLimited() ? "All of mine" : "All accounts"}</option>
             <For each={accounts()}>
               {(name) => (
                 <option value={name} selected={name === place().account}>
@@ -213,9 +237,9 @@ export function App() {
         />
       </nav>
       <Show
-        when={refused()}
+        when={own.refused()}
         fallback={
-          <main classList={{ split: current() !== null || ticket() }}>
+          <main ref={main} classList={{ split: current() !== null || ticket() }}>
             <Show when={model()} keyed>
               {(one) => (
                 <Panel
@@ -224,36 +248,25 @@ export function App() {
                   filter={filter}
                   openOnly={() => place().openOnly}
                   selected={selected()}
-                  onOpen={(row, column) => {
-                    setTicket(false);
-                    setOpened({ model: one, row, column: column?.name ?? null });
-                  }}
+                  onOpen={(row, column) => open(one, row, column)}
                 />
               )}
             </Show>
-            <Show when={!ticket() && current()}>
-              {(told) => <Detail opened={told()} past={place()} close={() => setOpened(null)} />}
+            <Show when={!ticket() && currentKey()} keyed>
+              <Detail opened={current()!} past={place()} close={close} />
             </Show>
             <Show when={ticket()}>
               <Ticket
                 accounts={accounts()}
                 account={place().account || String(current()?.row["account"] ?? "")}
                 instrument={String(current()?.row["instrument"] ?? "")}
-                close={() => setTicket(false)}
+                close={close}
               />
             </Show>
           </main>
         }
       >
-        {(problem) => (
-          <TokenForm
-            reason={problem().message}
-            given={() => {
-              void refetch();
-              feed.reconnect();
-            }}
-          />
-        )}
+        {(problem) => <TokenForm reason={problem().message} given={own.ask} />}
       </Show>
     </div>
   );

@@ -1,6 +1,6 @@
 /** Position, price and value of one instrument over time. Drawn only: the numbers are in the rows. */
 
-import { createEffect, onCleanup, onMount } from "solid-js";
+import { createEffect, createSignal, onCleanup, onMount, untrack } from "solid-js";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 
@@ -21,6 +21,8 @@ function colourOf(holder: HTMLElement, name: string): string {
 
 function options(holder: HTMLElement, width: number): uPlot.Options {
   const colour = (name: string) => colourOf(holder, name);
+  // Between two deals, or two prices, what was told last is what is known.
+  const paths = uPlot.paths.stepped!({ align: 1 });
   const axis = { stroke: colour("--muted"), grid: { stroke: colour("--line"), width: 1 } };
   return {
     width,
@@ -38,38 +40,68 @@ function options(holder: HTMLElement, width: number): uPlot.Options {
         scale: "quantity",
         stroke: colour("--accent"),
         width: 1.5,
-        paths: uPlot.paths.stepped!({ align: 1 }),
+        paths,
         points: { show: false },
       },
-      { label: "Price", scale: "price", stroke: colour("--price"), points: { show: false } },
+      {
+        label: "Price",
+        scale: "price",
+        stroke: colour("--price"),
+        paths,
+        points: { show: false },
+      },
       {
         label: "Value",
         scale: "value",
         stroke: colour("--muted"),
         fill: colour("--shade"),
+        paths,
         points: { show: false },
       },
     ],
   };
 }
 
+function data({ times, quantity, price, value }: Series): uPlot.AlignedData {
+  return [times, quantity, price, value];
+}
+
+/** Return what goes up whenever the page has other colours. */
+function createColours(): () => number {
+  const [count, setCount] = createSignal(0);
+  const changed = () => setCount((was) => was + 1);
+  const system = matchMedia("(prefers-color-scheme: dark)");
+  system.addEventListener("change", changed);
+  const theme = new MutationObserver(changed);
+  theme.observe(document.documentElement, { attributeFilter: ["data-theme"] });
+  onCleanup(() => {
+    system.removeEventListener("change", changed);
+    theme.disconnect();
+  });
+  return count;
+}
+
 export function Chart(props: { readonly series: Series; readonly label: string }) {
   let holder!: HTMLDivElement;
   let plot: uPlot | undefined;
-  onMount(() => {
-    plot = new uPlot(options(holder, Math.max(holder.clientWidth, 240)), [[], [], [], []], holder);
-    const observer = new ResizeObserver(() =>
-      plot?.setSize({ width: Math.max(holder.clientWidth, 240), height: 220 }),
-    );
-    observer.observe(holder);
-    onCleanup(() => {
-      observer.disconnect();
-      plot?.destroy();
-    });
-  });
+  const colours = createColours();
+  const width = () => Math.max(holder.clientWidth, 240);
+  // A canvas keeps the colours that it was drawn in: for others it is made anew.
   createEffect(() => {
-    const { times, quantity, price, value } = props.series;
-    plot?.setData([times, quantity, price, value]);
+    colours();
+    const made = new uPlot(
+      options(holder, width()),
+      untrack(() => data(props.series)),
+      holder,
+    );
+    plot = made;
+    onCleanup(() => made.destroy());
+  });
+  createEffect(() => plot?.setData(data(props.series)));
+  onMount(() => {
+    const observer = new ResizeObserver(() => plot?.setSize({ width: width(), height: 220 }));
+    observer.observe(holder);
+    onCleanup(() => observer.disconnect());
   });
   return <div class="chart" ref={holder} role="img" aria-label={props.label} />;
 }

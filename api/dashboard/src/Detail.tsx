@@ -1,69 +1,26 @@
 /** What is behind a row: its exact numbers, its lots, its chart, and the events that made it. */
 
-import { createMemo, createResource, createSignal, For, lazy, Show, Suspense } from "solid-js";
+import { createMemo, createSignal, For, lazy, Show, Suspense } from "solid-js";
 
-import { ofAccount, pastParameters, rows as fetchRows, type Past, type Row } from "./api";
-import { display, isNumber, type Column, type Model } from "./columns";
+import { createAnswer } from "./answer";
+import type { Found, Past, Row } from "./api";
+import { booked, eventsOf, lotsOf, seriesOf, text, type Opened } from "./behind";
+import type { Series } from "./Chart";
+import { display, isNumber, type Column } from "./columns";
 import { grouped, parse } from "./decimal";
-import { history } from "./history";
 import { tone } from "./Table";
 
 const Chart = lazy(() => import("./Chart").then(({ Chart }) => ({ default: Chart })));
-
-export interface Opened {
-  readonly model: Model;
-  readonly row: Row;
-  /** The column whose number was asked about, if one was. */
-  readonly column: string | null;
-}
+/** How many events are shown at first, and how many with each "more". */
+const SHOWN_EVENTS = 200;
+/** As many as can be asked for at once. */
+const MOST_EVENTS = 10_000;
+const SHOWN_LOTS = 200;
 
 interface Props {
   readonly opened: Opened;
   readonly past: Past;
   readonly close: () => void;
-}
-
-/** The parameter by which the events of a row are asked for, and the column that it is told. */
-const ABOUT: Record<string, readonly [string, string]> = {
-  positions: ["instrument", "instrument"],
-  orders: ["order", "order_id"],
-  deals: ["deal", "deal_id"],
-  balances: ["currency", "currency"],
-};
-const MOST_EVENTS = 10_000;
-const SHOWN_EVENTS = 200;
-
-function text(row: Row, name: string): string {
-  return String(row[name] ?? "");
-}
-
-async function eventsOf(opened: Opened, past: Past): Promise<Row[]> {
-  const { model, row } = opened;
-  const told = { account: text(row, "account"), known_at: past.knownAt };
-  const [parameter, column] = ABOUT[model.topic]!;
-  const about = { [parameter]: text(row, column) };
-  return fetchRows("/v1/events", { ...told, ...about }, undefined, MOST_EVENTS);
-}
-
-async function chartOf(opened: Opened, past: Past) {
-  const { row } = opened;
-  const account = text(row, "account");
-  const told = { ...pastParameters(past), instrument: text(row, "instrument") };
-  const [deals, movements, prices] = await Promise.all([
-    fetchRows(ofAccount(account, "deals"), told),
-    fetchRows(ofAccount(account, "movements"), told),
-    fetchRows("/v1/prices", told),
-  ]);
-  return history([...deals, ...movements], prices);
-}
-
-async function lotsOf(opened: Opened, past: Past): Promise<Row[]> {
-  const { row } = opened;
-  const told = { ...pastParameters(past), instrument: text(row, "instrument") };
-  const lots = await fetchRows(ofAccount(text(row, "account"), "lots"), told);
-  return lots.filter(
-    (lot) => lot["instrument"] === row["instrument"] && lot["currency"] === row["currency"],
-  );
 }
 
 /** Return a value of a row with all its digits. */
@@ -107,7 +64,7 @@ function Lots(props: { readonly lots: readonly Row[] }) {
           </tr>
         </thead>
         <tbody>
-          <For each={seen().slice(-SHOWN_EVENTS)}>
+          <For each={seen().slice(-SHOWN_LOTS)}>
             {(lot) => (
               <tr>
                 <td class="when" title={text(lot, "opened_at")}>
@@ -124,6 +81,11 @@ function Lots(props: { readonly lots: readonly Row[] }) {
           </For>
         </tbody>
       </table>
+      <Show when={seen().length > SHOWN_LOTS}>
+        <p class="muted">
+          the last {SHOWN_LOTS} of {seen().length.toLocaleString("en")}
+        </p>
+      </Show>
     </section>
   );
 }
@@ -144,13 +106,70 @@ function Event(props: { readonly event: Row }) {
   );
 }
 
+function Events(props: { readonly opened: Opened; readonly past: Past; readonly row: string }) {
+  const [most, setMost] = createSignal(SHOWN_EVENTS);
+  const answer = createAnswer<Found>(
+    () => [props.row, most()],
+    (signal, was) => eventsOf(props.opened, props.past, most(), signal, was),
+  );
+  const count = (found: Found) =>
+    found.isWhole
+      ? `${found.rows.length.toLocaleString("en")} behind this`
+      : `the newest ${found.rows.length.toLocaleString("en")} behind this`;
+  return (
+    <section>
+      <header>
+        <h3>Events</h3>
+        <Show when={answer().value}>{(found) => <span class="muted">{count(found())}</span>}</Show>
+      </header>
+      <Show when={answer().problem !== ""}>
+        <p class="fault" role="alert">
+          {answer().problem}
+        </p>
+      </Show>
+      <ol class="events">
+        <For each={answer().value?.rows}>{(event) => <Event event={event} />}</For>
+      </ol>
+      <Show when={answer().value?.isWhole === false && most() < MOST_EVENTS}>
+        <button type="button" onClick={() => setMost(Math.min(10 * most(), MOST_EVENTS))}>
+          More
+        </button>
+      </Show>
+    </section>
+  );
+}
+
+function History(props: {
+  readonly opened: Opened;
+  readonly past: Past;
+  readonly row: string;
+  readonly title: string;
+}) {
+  const changes = () => props.row;
+  const lots = createAnswer<Row[]>(changes, (signal) => lotsOf(props.opened, props.past, signal));
+  const series = createAnswer<Series>(changes, (signal) =>
+    seriesOf(props.opened, props.past, signal),
+  );
+  return (
+    <>
+      <Suspense fallback={<p class="muted chart">drawing</p>}>
+        <Show
+          when={series().value}
+          fallback={<p class="muted chart">{series().problem || "drawing"}</p>}
+        >
+          {(told) => <Chart series={told()} label={`${props.title}: position, price and value`} />}
+        </Show>
+      </Suspense>
+      <Show when={lots().value} fallback={<p class="muted">{lots().problem}</p>}>
+        {(told) => <Lots lots={told()} />}
+      </Show>
+    </>
+  );
+}
+
+/** The place of one row in one time: of another row it is another one. */
 export function Detail(props: Props) {
-  const asked = createMemo(() => [props.opened, props.past] as const);
-  const isPosition = () => props.opened.model.topic === "positions";
-  const [events] = createResource(asked, ([opened, past]) => eventsOf(opened, past));
-  const positions = () => (isPosition() ? asked() : null);
-  const [lots] = createResource(positions, ([opened, past]) => lotsOf(opened, past));
-  const [series] = createResource(positions, ([opened, past]) => chartOf(opened, past));
+  const row = createMemo(() => booked(props.opened.row));
   const title = () =>
     props.opened.model.key
       .filter((name) => name !== "account")
@@ -158,7 +177,7 @@ export function Detail(props: Props) {
       .join(" ");
 
   return (
-    <aside class="detail" aria-label={`Behind ${title()}`}>
+    <aside class="detail" tabindex="-1" aria-label={`Behind ${title()}`}>
       <header>
         <div>
           <h2>{title()}</h2>
@@ -182,32 +201,10 @@ export function Detail(props: Props) {
           )}
         </For>
       </dl>
-      <Show when={isPosition()}>
-        <Suspense fallback={<p class="muted chart">drawing</p>}>
-          <Show when={!series.error && series()}>
-            {(told) => <Chart series={told()} label={`${title()}: position, price and value`} />}
-          </Show>
-        </Suspense>
-        <Show when={!lots.error && lots()}>{(told) => <Lots lots={told()} />}</Show>
+      <Show when={props.opened.model.topic === "positions"}>
+        <History opened={props.opened} past={props.past} row={row()} title={title()} />
       </Show>
-      <section>
-        <header>
-          <h3>Events</h3>
-          <Show when={!events.error && events()}>
-            {(told) => <span class="muted">{told().length} behind this</span>}
-          </Show>
-        </header>
-        <Show when={events.error}>
-          <p class="fault" role="alert">
-            {(events.error as Error).message}
-          </p>
-        </Show>
-        <ol class="events">
-          <For each={events.error ? [] : (events() ?? []).slice(-SHOWN_EVENTS).reverse()}>
-            {(event) => <Event event={event} />}
-          </For>
-        </ol>
-      </section>
+      <Events opened={props.opened} past={props.past} row={row()} />
     </aside>
   );
 }

@@ -1,13 +1,14 @@
 /** One read model: its rows as a table, filtered and sorted, with totals where they mean something. */
 
-import { createMemo, createSignal, For, Show, type Accessor } from "solid-js";
+import { createMemo, createSignal, For, Index, Show, type Accessor } from "solid-js";
 
 import type { Row } from "./api";
 import type { Column, Model } from "./columns";
-import { compare, grouped, parse, rounded, total } from "./decimal";
-import { sorted } from "./sorted";
+import { fixed, grouped } from "./decimal";
+import { sorted, type Shown } from "./sorted";
 import type { Source } from "./source";
 import { Table, type Sort } from "./Table";
+import { Totals, TOTALS, type Sums } from "./totals";
 
 interface Props {
   readonly model: Model;
@@ -18,11 +19,10 @@ interface Props {
   readonly onOpen: (row: Row, column: Column | null) => void;
 }
 
-const TOTALS = ["market_value", "unrealised_pnl", "realised_pnl", "fees"] as const;
 const TITLES = { market_value: "Value", unrealised_pnl: "Unrealised", realised_pnl: "Realised" };
-const ZERO = parse("0");
 const OPEN_STATUSES = new Set([
   "new",
+  "accepted_for_bidding",
   "partially_filled",
   "pending_new",
   "pending_cancel",
@@ -32,34 +32,34 @@ const OPEN_STATUSES = new Set([
 ]);
 
 function isOpen(model: Model, row: Row): boolean {
-  if (model.topic === "positions") return compare(parse(String(row["quantity"])), ZERO) !== 0;
+  if (model.topic === "positions") return /[1-9]/.test(String(row["quantity"]));
   if (model.topic === "orders") return OPEN_STATUSES.has(String(row["status"]));
   return true;
 }
 
-function text(row: Row, name: string): string | null {
-  const value = row[name];
-  return value === null || value === undefined ? null : String(value);
+/** Return the sums of the rows that are shown: what comes and goes is added and taken off. */
+function createSums(shown: Accessor<Shown>): Accessor<readonly Sums[]> {
+  let totals = new Totals();
+  return createMemo(() => {
+    const { rows, isNew, gone, fresh } = shown();
+    if (isNew) totals = new Totals();
+    else for (const row of gone) totals.remove(row);
+    for (const row of isNew ? rows : fresh) totals.add(row);
+    return totals.sums();
+  });
 }
 
-function Totals(props: { readonly rows: readonly Row[] }) {
-  const byCurrency = createMemo(() => {
-    const currencies = [...new Set(props.rows.map((row) => String(row["currency"])))].sort();
-    return currencies.map((currency) => {
-      const rows = props.rows.filter((row) => row["currency"] === currency);
-      const sums = TOTALS.map((name) => total(rows.map((row) => text(row, name))));
-      return { currency, sums };
-    });
-  });
+function TotalsBar(props: { readonly shown: Accessor<Shown> }) {
+  const byCurrency = createSums(props.shown);
   return (
     <ul class="totals" aria-label="Totals of the rows shown">
-      <For each={byCurrency()}>
-        {({ currency, sums }) => (
+      <Index each={byCurrency()}>
+        {(told) => (
           <li>
-            <b>{currency}</b>
+            <b>{told().currency}</b>
             <For each={TOTALS}>
               {(name, index) => (
-                <Show when={sums[index()]}>
+                <Show when={told().sums[index()]}>
                   {(sum) => (
                     <span>
                       {name === "fees" ? "Fees" : TITLES[name]}{" "}
@@ -73,7 +73,7 @@ function Totals(props: { readonly rows: readonly Row[] }) {
                             : ""
                         }
                       >
-                        {grouped(rounded(sum(), 2))}
+                        {grouped(fixed(sum(), 2))}
                       </data>
                     </span>
                   )}
@@ -82,18 +82,20 @@ function Totals(props: { readonly rows: readonly Row[] }) {
             </For>
           </li>
         )}
-      </For>
+      </Index>
     </ul>
   );
 }
 
 export function Panel(props: Props) {
   const [sort, setSort] = createSignal<Sort>(props.model.sort);
+  const openOnly = createMemo(() => props.openOnly());
   const keep = createMemo(() => {
-    const open = props.openOnly();
+    const open = openOnly();
     return (row: Row) => !open || isOpen(props.model, row);
   });
-  const rows = sorted(props.model, props.source.store, sort, props.filter, keep);
+  const shown = sorted(props.model, props.source.store, sort, props.filter, keep);
+  const rows = () => shown().rows;
   const known = () => {
     props.source.store.version();
     return props.source.store.byKey.size;
@@ -118,6 +120,7 @@ export function Panel(props: Props) {
         columns={props.model.columns}
         rows={rows()}
         keyOf={(row) => props.source.store.keyOf(row)}
+        rowOf={(key) => props.source.store.byKey.get(key)}
         changed={props.source.store.changed}
         sort={sort()}
         onSort={onSort}
@@ -136,9 +139,10 @@ export function Panel(props: Props) {
       <footer class="foot">
         <span>
           {rows().length.toLocaleString("en")} {rows().length === 1 ? "row" : "rows"}
+          {props.source.isWhole() ? "" : ": not all there are, for these are too many to show"}
         </span>
         <Show when={props.model.topic === "positions"}>
-          <Totals rows={rows()} />
+          <TotalsBar shown={shown} />
         </Show>
       </footer>
     </section>

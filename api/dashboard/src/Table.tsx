@@ -6,6 +6,7 @@ import {
   createSignal,
   For,
   Index,
+  on,
   onCleanup,
   onMount,
   Show,
@@ -13,12 +14,17 @@ import {
 
 import type { Row } from "./api";
 import { display, isNumber, type Column } from "./columns";
+import { NEWS_MS } from "./store";
 
 const ROW_PX = 30;
 const BEYOND = 10;
+/** Texts up to this part of a column's width fit in whatever letters they have. */
+const SURE = 0.6;
 const PHONE_PX = 620;
 const TABLET_PX = 980;
 const FLASH_MS = 900;
+/** How far from where it was a row is looked for. */
+const NEAR = 100;
 
 export interface Sort {
   readonly name: string;
@@ -30,7 +36,10 @@ interface Props {
   readonly columns: readonly Column[];
   readonly rows: readonly Row[];
   readonly keyOf: (row: Row) => string;
-  readonly changed?: ReadonlyMap<string, number>;
+  /** The row that has a key now. */
+  readonly rowOf: (key: string) => Row | undefined;
+  /** Keys of rows that changed, and when; what is shown to have changed is taken out. */
+  readonly changed: Map<string, number>;
   readonly sort: Sort;
   readonly onSort: (name: string) => void;
   readonly selected: string | null;
@@ -52,12 +61,18 @@ function alignment(column: Column): string {
   return column.kind === "time" ? "moment" : "";
 }
 
+/** Show that a row has changed, for a moment. */
+function flash(element: Element): void {
+  if (matchMedia("(prefers-reduced-motion: reduce)").matches) return;
+  element.animate([{ background: "var(--flash)" }, {}], { duration: FLASH_MS, easing: "ease-out" });
+}
+
 export function Table(props: Props) {
   let scroller!: HTMLDivElement;
   const [top, setTop] = createSignal(0);
   const [height, setHeight] = createSignal(600);
   const [width, setWidth] = createSignal(1200);
-  const [active, setActive] = createSignal(0);
+  const [activeKey, setActiveKey] = createSignal<string | null>(null);
 
   onMount(() => {
     const observer = new ResizeObserver(() => {
@@ -95,13 +110,27 @@ export function Table(props: Props) {
     Array.from({ length: count() }, (_, slot) => props.rows[indexIn(slot)]!),
   );
 
-  createEffect(() => {
-    if (active() >= props.rows.length) setActive(Math.max(0, props.rows.length - 1));
-  });
+  /** Where the row is that is marked: it stays so wherever it goes. */
+  const active = createMemo((was: number) => {
+    const key = activeKey();
+    const last = Math.max(0, props.rows.length - 1);
+    if (key === null) return Math.min(was, last);
+    const row = props.rowOf(key);
+    const index = row === undefined ? -1 : props.rows.indexOf(row);
+    if (index >= 0) return index;
+    // It is gone; or it has changed since these rows were put in order, and is near.
+    const from = Math.max(0, was - NEAR);
+    const near = props.rows.slice(from, was + NEAR).findIndex((one) => props.keyOf(one) === key);
+    return near >= 0 ? from + near : Math.min(was, last);
+  }, 0);
+  const mark = (index: number) => {
+    const row = props.rows[index];
+    if (row !== undefined) setActiveKey(props.keyOf(row));
+  };
 
   const goTo = (index: number) => {
     const target = Math.min(Math.max(index, 0), props.rows.length - 1);
-    setActive(target);
+    mark(target);
     const head = target * ROW_PX;
     if (head < scroller.scrollTop) scroller.scrollTop = head;
     const foot = head + 2 * ROW_PX - scroller.clientHeight;
@@ -120,16 +149,22 @@ export function Table(props: Props) {
     };
     const target = steps[event.key];
     const row = props.rows[active()];
+    const isHead = event.target !== event.currentTarget;
     if (target !== undefined) goTo(target);
-    else if (event.key === "Enter" && row !== undefined) props.onOpen(row, null);
+    else if (event.key === "Enter" && !isHead && row !== undefined) props.onOpen(row, null);
     else return;
     event.preventDefault();
   };
 
-  const flashes = (row: Row) => {
-    const at = props.changed?.get(props.keyOf(row));
-    return at !== undefined && performance.now() - at < FLASH_MS;
+  const isNews = (row: Row) => {
+    const key = props.keyOf(row);
+    const at = props.changed.get(key);
+    return props.changed.delete(key) && performance.now() - at! < NEWS_MS;
   };
+  /** The rows of the page in their order: in the page each has the place where it came in. */
+  const owned = createMemo(() =>
+    Array.from({ length: count() }, (_, offset) => `${props.label}-${first() + offset}`).join(" "),
+  );
 
   return (
     <div
@@ -141,6 +176,7 @@ export function Table(props: Props) {
       aria-activedescendant={props.rows.length > 0 ? `${props.label}-${active()}` : undefined}
       tabindex="0"
       onKeyDown={onKeyDown}
+      onFocus={() => mark(active())}
     >
       <div class="scroller" ref={scroller} onScroll={() => setTop(scroller.scrollTop)}>
         <div class="sheet" role="presentation" style={{ "min-width": `${leastWidth()}ch` }}>
@@ -163,7 +199,7 @@ export function Table(props: Props) {
                         : "ascending"
                   }
                 >
-                  <button type="button" tabindex="-1" onClick={() => props.onSort(column.name)}>
+                  <button type="button" onClick={() => props.onSort(column.name)}>
                     <span class="arrow" aria-hidden="true">
                       {props.sort.name === column.name ? (props.sort.descending ? "▾" : "▴") : ""}
                     </span>
@@ -175,7 +211,8 @@ export function Table(props: Props) {
           </div>
           <div
             class="rows"
-            role="presentation"
+            role="rowgroup"
+            aria-owns={owned()}
             style={{ height: `${props.rows.length * ROW_PX}px` }}
           >
             <Index each={seen()}>
@@ -188,30 +225,32 @@ export function Table(props: Props) {
                     id={`${props.label}-${index()}`}
                     aria-rowindex={index() + 2}
                     aria-selected={props.selected === props.keyOf(row())}
-                    classList={{
-                      active: active() === index(),
-                      changed: flashes(row()),
+                    classList={{ active: active() === index() }}
+                    ref={(element) => {
+                      createEffect(on(row, () => isNews(row()) && flash(element)));
                     }}
                     style={{
                       "grid-template-columns": template(),
                       transform: `translateY(${index() * ROW_PX}px)`,
                     }}
                     onClick={() => {
-                      setActive(index());
+                      mark(index());
                       props.onOpen(row(), null);
                     }}
                   >
                     <For each={columns()}>
                       {(column) => {
-                        const text = () => display(row()[column.name], column.kind);
+                        const length = (text: string) =>
+                          text.length > SURE * least(column) ? "long" : "";
+                        const text = createMemo(() => display(row()[column.name], column.kind));
                         return (
                           <div
                             role="gridcell"
-                            class={`${alignment(column)} ${tone(column, text())}`}
+                            class={`${alignment(column)} ${tone(column, text())} ${length(text())}`}
                             title={String(row()[column.name] ?? "")}
                             onClick={(event) => {
                               event.stopPropagation();
-                              setActive(index());
+                              mark(index());
                               props.onOpen(row(), column);
                             }}
                           >

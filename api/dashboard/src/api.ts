@@ -9,6 +9,8 @@ export class Problem extends Error {
     readonly status: number,
     readonly title: string,
     readonly detail: string,
+    /** What kind it is of, such as `urn:daybook:problem:forbidden`. */
+    readonly type: string,
   ) {
     super(detail === "" ? title : `${title}: ${detail}`);
   }
@@ -26,6 +28,8 @@ export interface Page {
 }
 
 const TOKEN = "daybook-token";
+/** As many as the server gives: a table of the past is made anew for each page. */
+const PAGE_ROWS = "10000";
 
 export function token(): string | null {
   return sessionStorage.getItem(TOKEN);
@@ -52,8 +56,9 @@ async function answered(response: Response): Promise<unknown> {
     body = null;
   }
   if (response.ok) return body;
-  const { title, detail } = (body ?? {}) as { title?: string; detail?: string };
-  throw new Problem(response.status, title ?? response.statusText, detail ?? "");
+  const told = (body ?? {}) as { title?: string; detail?: string; type?: string };
+  const { title = response.statusText, detail = "", type = "" } = told;
+  throw new Problem(response.status, title, detail, type);
 }
 
 /** Return one page of rows. */
@@ -70,21 +75,27 @@ export async function page(
   return (await answered(await fetch(query === "" ? path : `${path}?${query}`, init))) as Page;
 }
 
-/** Return all rows there are, page by page, but no more than `most`. */
+/** Rows that were asked for, and whether these are all there are. */
+export interface Found {
+  readonly rows: Row[];
+  readonly isWhole: boolean;
+}
+
+/** Return the rows there are, page by page, until there are `most` of them. */
 export async function rows(
   path: string,
   parameters: Record<string, string> = {},
   signal?: AbortSignal,
   most = 200_000,
-): Promise<Row[]> {
+): Promise<Found> {
   const found: Row[] = [];
   let cursor = "";
   do {
-    const told = await page(path, { limit: "1000", ...parameters, cursor }, signal);
+    const told = await page(path, { limit: PAGE_ROWS, ...parameters, cursor }, signal);
     for (const row of told.data) found.push(row);
     cursor = told.next ?? "";
   } while (cursor !== "" && found.length < most);
-  return found;
+  return { rows: found, isWhole: cursor === "" };
 }
 
 /** Return the path of a read model of an account. */
@@ -94,6 +105,15 @@ export function ofAccount(account: string, model: string): string {
 
 export function pastParameters(past: Past): Record<string, string> {
   return { as_of: past.asOf, known_at: past.knownAt };
+}
+
+/** Return a random UUID. `crypto.randomUUID` is not there for pages that came by plain HTTP. */
+export function uuid(): string {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  bytes[6] = (bytes[6]! & 0x0f) | 0x40;
+  bytes[8] = (bytes[8]! & 0x3f) | 0x80;
+  const digits = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  return digits.replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
 }
 
 /** Send a command once, however often it has to be tried: its id is the key. */

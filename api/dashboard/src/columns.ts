@@ -1,7 +1,7 @@
 /** The tables of the page: which columns of which read model, and how each is shown. */
 
 import type { Row, Value } from "./api";
-import { compare, parse, shown } from "./decimal";
+import { shown } from "./decimal";
 import type { Topic } from "./feed";
 
 export type Kind =
@@ -162,26 +162,18 @@ export function display(value: Value | undefined, kind: Kind): string {
   }
 }
 
-/** Tell which of two rows comes first by a column; what is absent comes last. */
-export function order(column: Column, descending: boolean): (a: Row, b: Row) => number {
-  const { name, kind } = column;
-  const sign = descending ? -1 : 1;
-  const compared = isNumber(kind)
-    ? (a: string, b: string) => Number(a) - Number(b) || compare(parse(a), parse(b))
-    : (a: string, b: string) => (a < b ? -1 : a > b ? 1 : 0);
-  return (a, b) => {
-    const left = a[name];
-    const right = b[name];
-    if (left === null || left === undefined) return right === null || right === undefined ? 0 : 1;
-    if (right === null || right === undefined) return -1;
-    return sign * compared(String(left), String(right));
-  };
-}
+/** What is looked at for a text: a row is looked at again and again, at every key. */
+const texts = new WeakMap<Row, string>();
 
 /** Tell whether a row has a text in any of its columns; the text is in lower case. */
 export function contains(row: Row, columns: readonly Column[], text: string): boolean {
-  return columns.some(({ name }) => {
-    const value = row[name];
-    return value !== null && value !== undefined && String(value).toLowerCase().includes(text);
-  });
+  let told = texts.get(row);
+  if (told === undefined) {
+    told = columns
+      .map(({ name }) => String(row[name] ?? ""))
+      .join("\n")
+      .toLowerCase();
+    texts.set(row, told);
+  }
+  return told.includes(text);
 }

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 
-import { add, compare, grouped, parse, rounded, shown, total } from "./decimal";
+import { add, compare, fixed, grouped, parse, rounded, shown } from "./decimal";
 
 describe("decimals", () => {
   it("adds what floats cannot", () => {
@@ -15,6 +15,8 @@ describe("decimals", () => {
     expect(grouped(rounded(parse("2.355"), 2))).toBe("2.36");
     expect(grouped(rounded(parse("-2.345"), 2))).toBe("\u22122.34");
     expect(grouped(rounded(parse("-2.3451"), 2))).toBe("\u22122.35");
+    expect(grouped(fixed(parse("-2.3451"), 2))).toBe("\u22122.35");
+    expect(grouped(fixed(parse("12000"), 2))).toBe("12,000.00");
   });
 
   it("shows no more places than asked, and no fewer", () => {
@@ -27,11 +29,6 @@ describe("decimals", () => {
   it("compares by value", () => {
     expect(compare(parse("1.50"), parse("1.5"))).toBe(0);
     expect(compare(parse("-2"), parse("1"))).toBeLessThan(0);
-  });
-
-  it("sums what is there", () => {
-    expect(total([null, undefined])).toBeNull();
-    expect(grouped(total(["1.10", null, "2.2"])!)).toBe("3.30");
   });
 
   it("refuses what is no decimal", () => {

@@ -16,6 +16,7 @@ export function parse(text: string): Decimal {
 }
 
 function atScale(value: Decimal, scale: number): bigint {
+  if (scale === value.scale) return value.units;
   return value.units * 10n ** BigInt(scale - value.scale);
 }
 
@@ -35,17 +36,6 @@ export function compare(a: Decimal, b: Decimal): number {
   return difference < 0n ? -1 : difference > 0n ? 1 : 0;
 }
 
-/** Return the sum of texts, null when there is none. */
-export function total(texts: Iterable<string | null | undefined>): Decimal | null {
-  let sum: Decimal | null = null;
-  for (const text of texts) {
-    if (text === null || text === undefined) continue;
-    const value = parse(text);
-    sum = sum === null ? value : add(sum, value);
-  }
-  return sum;
-}
-
 /** Round half-even to so many places; for display only. */
 export function rounded(value: Decimal, places: number): Decimal {
   if (value.scale <= places) return value;
@@ -55,6 +45,12 @@ export function rounded(value: Decimal, places: number): Decimal {
   const twice = (magnitude % unit) * 2n;
   if (twice > unit || (twice === unit && quotient % 2n === 1n)) quotient += 1n;
   return { units: value.units < 0n ? -quotient : quotient, scale: places };
+}
+
+/** Return a number with exactly so many places, rounded half-even; for display only. */
+export function fixed(value: Decimal, places: number): Decimal {
+  const told = rounded(value, places);
+  return { units: atScale(told, places), scale: places };
 }
 
 /** Write a number in plain notation with groups of thousands, and a true minus sign. */
@@ -74,7 +70,7 @@ export function shown(text: string, most: number, least = 0): string {
   while (value.scale > least && value.units % 10n === 0n) {
     value = { units: value.units / 10n, scale: value.scale - 1 };
   }
-  if (value.scale < least) value = { units: atScale(value, least), scale: least };
+  if (value.scale < least) value = fixed(value, least);
   return grouped(value);
 }
 

@@ -12,31 +12,48 @@ export interface Health {
   readonly state: State;
   readonly position: string;
   readonly reconnects: number;
+  /** How often there was no socket, or it was lost. */
+  readonly losses: number;
   readonly gaps: number;
   readonly frames: number;
   readonly heardAtMs: number;
   readonly reason: string;
 }
 
+/** Why a subscription is not taken, or has ended. */
+export interface Refusal {
+  readonly type: string;
+  readonly title: string;
+  readonly status: number;
+  readonly detail?: string;
+}
+
 interface Subscription {
-  readonly id: number;
+  /** A new one after each gap: frames of the old one may still be on their way. */
+  id: number;
   readonly topic: Topic;
   readonly account: string;
   position: string | null;
+  /** Whether the server has it. */
+  isAsked: boolean;
+  failures: number;
+  retry: number;
   readonly take: (frame: RowsFrame) => void;
-  readonly fail: (reason: string) => void;
+  readonly fail: (refusal: Refusal) => void;
 }
 
 type Frame =
   | RowsFrame
   | { op: "heartbeat"; position: string }
-  | { op: "error"; id?: number; problem: { title: string; detail?: string } };
+  | { op: "error"; id: number | null; problem: Refusal };
 
 /** A socket is taken for dead when nothing was heard on it for so long. */
 const SILENCE_MS = 25_000;
 const SUBPROTOCOL = "daybook.v1";
 const POLICY_VIOLATION = 1008;
 const TOKEN_ENDED = 4401;
+/** From this status on it is the server's fault, and asking again may help. */
+const SERVER_FAULT = 500;
 
 export class Feed {
   readonly health: Accessor<Health>;
@@ -47,13 +64,14 @@ export class Feed {
   #attempt = 0;
   #retry = 0;
   #watch = 0;
-  #closed = false;
+  #isResting = false;
 
   constructor() {
     const [health, setHealth] = createSignal<Health>({
       state: "connecting",
       position: "",
       reconnects: 0,
+      losses: 0,
       gaps: 0,
       frames: 0,
       heardAtMs: Date.now(),
@@ -69,26 +87,27 @@ export class Feed {
     topic: Topic,
     account: string,
     take: (frame: RowsFrame) => void,
-    fail: (reason: string) => void,
+    fail: (refusal: Refusal) => void,
   ): () => void {
-    const told: Subscription = { id: this.#nextId++, topic, account, position: null, take, fail };
-    this.#subscriptions.set(told.id, told);
+    const id = this.#nextId++;
+    const asked = { position: null, isAsked: false, failures: 0, retry: 0 };
+    const told: Subscription = { id, topic, account, ...asked, take, fail };
+    this.#subscriptions.set(id, told);
     if (this.#isOpen()) this.#ask(told);
-    return () => {
-      this.#subscriptions.delete(told.id);
-      if (this.#isOpen()) this.#say({ op: "unsubscribe", id: told.id });
-    };
+    return () => this.#give(told);
   }
 
   /** Connect anew at once, as after a token was given. */
   reconnect(): void {
+    this.#isResting = false;
     this.#attempt = 0;
     this.#socket?.close();
     if (this.#socket === null) this.#connect();
   }
 
-  close(): void {
-    this.#closed = true;
+  /** Have no socket until told to connect again. */
+  rest(): void {
+    this.#isResting = true;
     clearTimeout(this.#retry);
     clearInterval(this.#watch);
     this.#socket?.close();
@@ -104,6 +123,8 @@ export class Feed {
 
   #ask(told: Subscription): void {
     const { id, topic, account, position } = told;
+    clearTimeout(told.retry);
+    told.isAsked = true;
     this.#say({
       op: "subscribe",
       id,
@@ -111,6 +132,13 @@ export class Feed {
       ...(account === "" ? {} : { account }),
       ...(position === null ? {} : { from: position }),
     });
+  }
+
+  /** Give a subscription up. */
+  #give(told: Subscription): void {
+    clearTimeout(told.retry);
+    this.#subscriptions.delete(told.id);
+    if (told.isAsked && this.#isOpen()) this.#say({ op: "unsubscribe", id: told.id });
   }
 
   #connect(): void {
@@ -139,14 +167,16 @@ export class Feed {
 
   #lost(event: CloseEvent): void {
     this.#socket = null;
-    if (this.#closed) return;
+    for (const told of this.#subscriptions.values()) told.isAsked = false;
     const refused = event.code === POLICY_VIOLATION || event.code === TOKEN_ENDED;
     this.#setHealth((was) => ({
       ...was,
       state: refused ? "refused" : "waiting",
       reason: event.reason,
       reconnects: was.reconnects + (was.state === "live" ? 1 : 0),
+      losses: was.losses + 1,
     }));
+    if (this.#isResting) return;
     this.#retry = window.setTimeout(
       () => this.#connect(),
       backoffMs(this.#attempt++, Math.random()),
@@ -173,11 +203,19 @@ export class Feed {
     }
   }
 
-  #refuse(id: number | undefined, problem: { title: string; detail?: string }): void {
-    const reason = problem.detail ?? problem.title;
-    const told = id === undefined ? undefined : this.#subscriptions.get(id);
-    if (told === undefined) this.#note({ reason });
-    else told.fail(reason);
+  #refuse(id: number | null, refusal: Refusal): void {
+    const told = id === null ? undefined : this.#subscriptions.get(id);
+    if (told === undefined) {
+      this.#note({ reason: refusal.detail ?? refusal.title });
+      return;
+    }
+    told.isAsked = false;
+    told.position = null;
+    if (refusal.status >= SERVER_FAULT) {
+      const pause = backoffMs(told.failures++, Math.random());
+      told.retry = window.setTimeout(() => this.#isOpen() && this.#ask(told), pause);
+    }
+    told.fail(refusal);
   }
 
   #take(frame: RowsFrame): void {
@@ -185,11 +223,13 @@ export class Feed {
     if (told === undefined) return;
     if (step(told.position, frame) === "gap") {
       this.#setHealth((was) => ({ ...was, gaps: was.gaps + 1 }));
-      told.position = null;
-      this.#say({ op: "unsubscribe", id: told.id });
+      this.#give(told);
+      told.id = this.#nextId++;
+      this.#subscriptions.set(told.id, told);
       this.#ask(told);
       return;
     }
+    told.failures = 0;
     told.position = frame.position;
     told.take(frame);
   }

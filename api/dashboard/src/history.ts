@@ -5,6 +5,8 @@ import type { Series } from "./Chart";
 import { add, approximate, negate, parse, type Decimal } from "./decimal";
 
 const NONE: Decimal = { units: 0n, scale: 0 };
+/** The prices that the ledger marks positions with. */
+const MARKS: readonly unknown[] = ["close", "last", "mid"];
 
 function seconds(row: Row): number {
   return Date.parse(String(row["event_time"])) / 1000;
@@ -17,11 +19,33 @@ function signed(fact: Row): Decimal {
   return fact["side"] === "sell" ? negate(quantity) : quantity;
 }
 
+/** Return a number for drawing, where a float is near enough; what is not told is the other. */
+function near(row: Row | undefined, name: string, absent: number): number {
+  const value = row?.[name];
+  return value === null || value === undefined ? absent : Number(value);
+}
+
+/** Return the price of a row in its currency: pence are told with a unit of 0.01. */
+function priceOf(row: Row): number {
+  return near(row, "price", 0) * near(row, "unit", 1);
+}
+
+/**
+ * Return what price times quantity is to be multiplied with to be the value of a position: as it
+ * is marked, else as its instrument is defined.
+ */
+export function valueFactor(position: Row, instrument: Row | undefined): number {
+  const product = near(position, "mark", 0) * near(position, "quantity", 0);
+  if (product !== 0) return near(position, "market_value", 0) / product;
+  return near(instrument, "multiplier", 1) * near(instrument, "price_unit", 1);
+}
+
 /** Return the position after each deal or movement, the price then, and what they make. */
-export function history(facts: readonly Row[], prices: readonly Row[]): Series {
+export function history(facts: readonly Row[], prices: readonly Row[], factor: number): Series {
+  const marks = prices.filter((row) => MARKS.includes(row["kind"]));
   const steps = [
     ...facts.map((row) => ({ at: seconds(row), fact: row, price: null as number | null })),
-    ...prices.map((row) => ({ at: seconds(row), fact: null, price: Number(row["price"]) })),
+    ...marks.map((row) => ({ at: seconds(row), fact: null, price: priceOf(row) })),
   ].sort((a, b) => a.at - b.at);
   const series: Series = { times: [], quantity: [], price: [], value: [] };
   let held = NONE;
@@ -35,7 +59,7 @@ export function history(facts: readonly Row[], prices: readonly Row[]): Series {
     series.times[at] = step.at;
     series.quantity[at] = quantity;
     series.price[at] = price;
-    series.value[at] = price === null ? null : price * quantity;
+    series.value[at] = price === null ? null : price * quantity * factor;
   }
   return series;
 }

@@ -7,6 +7,7 @@ from api.http.feed.reading import ALERTS
 from api.http.feed.sources import SOURCES
 from api.http.problems import FORBIDDEN, TOPIC_NOT_YET, UNKNOWN_ACCOUNT, UNKNOWN_TOPIC
 from api.http.security import Principal
+from domain.identifiers import is_id
 
 NOT_YET: Final = ("pnl", "risk")
 TOPICS: Final = (*SOURCES, ALERTS, *NOT_YET)
@@ -31,7 +32,8 @@ def refusal(principal: Principal, topic: str, account: str | None) -> Problem | 
         if principal.accounts is not None:
             return problem(FORBIDDEN, "of all accounts; name one of yours with `account`")
         return None
-    if not principal.may_read(account):
+    # The store takes no NUL, not even in a question.
+    if not is_id(account) or not principal.may_read(account):
         return problem(UNKNOWN_ACCOUNT, f"no account {account!r} that this token may read")
     return None
 

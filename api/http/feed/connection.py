@@ -144,6 +144,7 @@ class Connection:
     def end(self) -> None:
         """Give up all subscriptions."""
         self._wire = None
+        self._waiting.clear()
         for subscription in list(self.subscriptions.values()):
             self._end(subscription)
 
@@ -154,17 +155,18 @@ class Connection:
 
     # --- what the client says ------------------------------------------------------------------
 
-    def subscribe(self, asked: Subscribe) -> None:
-        """Begin a subscription, or say why not."""
+    def subscribe(self, asked: Subscribe) -> Problem | None:
+        """Begin a subscription, or tell the client why not, and return that."""
         refused = self._refusal(asked)
         if refused is not None:
             self.fail(asked.id, refused)
-            return
+            return refused
         self._faults = 0
         subscription = Subscription(self, asked)
         self.subscriptions[asked.id] = subscription
         self._of[subscription] = self._channels.join(subscription, asked.topic, asked.account)
         self._want(subscription)
+        return None
 
     def _refusal(self, asked: Subscribe) -> Problem | None:
         if asked.id in self.subscriptions:
@@ -189,9 +191,10 @@ class Connection:
         if self._faults > MOST_FAULTS:
             self.close(POLICY, f"{MOST_FAULTS} faulty frames in a row, the last: {what.title}")
             return
-        self._tell(told_id, what)
+        self.tell(told_id, what)
 
-    def _tell(self, told_id: int | str | None, what: Problem) -> None:
+    def tell(self, told_id: int | str | None, what: Problem) -> None:
+        """Tell the client of a problem that is no fault of its own."""
         self._replies.append(write_frame(ErrorFrame(told_id, what)))
         self.pump()
 
@@ -206,12 +209,12 @@ class Connection:
             refused = refusal(self.principal, subscription.topic, subscription.account)
             if refused is not None:
                 self._end(subscription)
-                self._tell(subscription.id, refused)
+                self.tell(subscription.id, refused)
 
     def give_up(self, subscription: Subscription) -> None:
         """End a subscription that cannot be read."""
         self._end(subscription)
-        self._tell(subscription.id, problem(INTERNAL, "it was logged; subscribe again"))
+        self.tell(subscription.id, problem(INTERNAL, "it was logged; subscribe again"))
 
     def _end(self, subscription: Subscription) -> None:
         subscription.is_ended = True

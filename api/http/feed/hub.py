@@ -7,6 +7,7 @@ begin or are far behind, so that none of them delays the rest.
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
@@ -44,6 +45,7 @@ class Hub:
         self._stirred = asyncio.Event()
         self._moved: set[int] = set()
         self._look_at_all = False
+        self._looked_at_all = float("-inf")
         self._asked = asyncio.Event()
         self._asks: dict[Ask, list[Subscription]] = {}
         self._reached = "0:0"
@@ -104,12 +106,12 @@ class Hub:
 
     async def _follow(self) -> None:
         while True:
-            try:
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(POLL_S):
                     await self._stirred.wait()
-            except TimeoutError:
-                self._look_at_all = True
             self._stirred.clear()
+            if time.monotonic() - self._looked_at_all >= POLL_S:
+                self._look_at_all = True  # whatever news there was of some of it
             if self.connections:
                 try:
                     await self._look()
@@ -117,12 +119,15 @@ class Hub:
                 # may end the one task that shows everybody what is new.
                 except Exception:
                     _log.exception("the feed cannot show what is new, trying again")
+                    self._look_everywhere()
                     await asyncio.sleep(_BACK_OFF_S)
             await asyncio.sleep(PACE_S)
 
     async def _look(self) -> None:
         """Read what is new where something moved, as of one moment, and tell the subscribers."""
         moved = None if self._look_at_all else frozenset(self._moved)
+        if moved is None:
+            self._looked_at_all = time.monotonic()
         self._look_at_all = False
         self._moved.clear()
         asked = [
@@ -145,17 +150,39 @@ class Hub:
     async def _read_missed(self) -> None:
         while True:
             await self._asked.wait()
-            asks = list(self._asks)[:_READ_TOGETHER]
-            try:
-                moment = await self._moment(self._missed, asks)
-            # Nothing narrower: any other fault than an outage is logged and told to those whose
-            # questions these are; this task goes on for all others, who would wait for ever.
-            except Exception:
-                _log.exception("the feed cannot read what was missed")
-                self._give_up(asks)
+            asks = self._next_asks()
+            if not asks or await self._is_answered(asks):
                 continue
-            if moment is not None:
-                self._hand_out(asks, moment)
+            # One of them is at fault, and not those that came with it.
+            for ask in asks:
+                if len(asks) == 1 or not await self._is_answered([ask]):
+                    self._give_up(ask)
+
+    def _next_asks(self) -> list[Ask]:
+        """Return what is to be read next; what nobody waits for any more is dropped."""
+        asks: list[Ask] = []
+        for ask, waiting in list(self._asks.items()):
+            if all(subscription.is_ended for subscription in waiting):
+                del self._asks[ask]
+            else:
+                asks.append(ask)
+            if len(asks) == _READ_TOGETHER:
+                break
+        self._rest_if_idle()
+        return asks
+
+    async def _is_answered(self, asks: Sequence[Ask]) -> bool:
+        """Answer asks; tell whether they are, or will be after an outage. False for a fault."""
+        try:
+            moment = await self._moment(self._missed, asks)
+        # Nothing narrower: any other fault than an outage is logged and told to those whose
+        # questions these are; who reads goes on for all others, who would wait for ever.
+        except Exception:
+            _log.exception("the feed cannot read what was missed")
+            return False
+        if moment is not None:
+            self._hand_out(asks, moment)
+        return True
 
     def _hand_out(self, asks: Sequence[Ask], moment: Moment) -> None:
         for ask, piece in zip(asks, moment.pieces, strict=True):
@@ -168,13 +195,14 @@ class Hub:
                 self._look_everywhere()
             for subscription in waiting:
                 subscription.take(piece)
-        if not self._asks:
-            self._asked.clear()
+        self._rest_if_idle()
 
-    def _give_up(self, asks: Sequence[Ask]) -> None:
-        for ask in asks:
-            for subscription in self._asks.pop(ask):
-                subscription.fail()
+    def _give_up(self, ask: Ask) -> None:
+        for subscription in self._asks.pop(ask):
+            subscription.fail()
+        self._rest_if_idle()
+
+    def _rest_if_idle(self) -> None:
         if not self._asks:
             self._asked.clear()
 
@@ -183,6 +211,8 @@ class Hub:
         loop = asyncio.get_running_loop()
         try:
             return await loop.run_in_executor(self._threads, reader.read, asks)
+        except psycopg.DataError:
+            raise  # no outage: what was asked will never be answered
         except (InfraError, LogError, psycopg.Error) as error:
             _log.warning("the feed cannot read, trying again: %s", error)
             await asyncio.sleep(_BACK_OFF_S)

@@ -8,6 +8,7 @@ import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from itertools import groupby
 from operator import attrgetter
 from typing import Any, Final
 
@@ -19,10 +20,15 @@ from api.http.feed.tokens import Offsets, is_behind, offsets_of, position_of, st
 from api.tables import json_row
 from infra import postgres
 from infra.postgres import Connection
+from projections.registry import PROJECTIONS
 from schemas.partitioning import partition_of
 from streams.log import Log
+from streams.read_models import holding
 
 ALERTS: Final = "alerts"
+PIECE_BYTES: Final = 900_000
+"""What the rows of a piece may have: clients take frames of 2^20 bytes, if not told otherwise."""
+_HOLD: Final = holding(PROJECTIONS)
 _PART: Final = "the read models' store"
 _encode: Final = msgspec.json.Encoder().encode
 _stamp: Final = lru_cache(maxsize=1 << 14)(stamp_of)
@@ -117,6 +123,7 @@ class Reader:
         connection = self._connection()
         one_moment = postgres.sent_together(connection, isolation="REPEATABLE READ")
         with postgres.reporting_outage(_PART), one_moment:
+            connection.execute(_HOLD)
             moment = _moment(connection)
             asked = [self._understand(ask, moment) for ask in asks]
             pieces = _alerts(moment, asks) | self._answers(connection, asked)
@@ -208,10 +215,14 @@ def _piece(
 ) -> Piece:
     reached = dict(asked.since)
     rows: list[ChangedRow] = []
+    size, is_whole = 0, True
     for place in places:
-        reached[place.partition] = left_off.get(place.number, place.end)
-        rows += _shown(source, place.partition, by_place.get(place.number, ()))
-    is_whole = all(place.number not in left_off for place in places)
+        shown = list(_shown(source, place.partition, by_place.get(place.number, ())))
+        fitting, size = _fitting(shown, size)
+        end = left_off.get(place.number, place.end)
+        reached[place.partition] = end if fitting == len(shown) else shown[fitting].offset
+        rows += shown[:fitting]
+        is_whole = is_whole and fitting == len(shown) and place.number not in left_off
     if is_whole and asked.previous is None:
         rows.sort(key=attrgetter("key"))
     return Piece(
@@ -222,6 +233,21 @@ def _piece(
         rows=rows,
         is_whole=is_whole,
     )
+
+
+def _fitting(rows: Sequence[ChangedRow], size: int) -> tuple[int, int]:
+    """Return how many rows fit behind so many bytes, and how many bytes there are with them.
+
+    Rows of one offset stay together, and the first ones of a piece always fit.
+    """
+    count = 0
+    for _, changed in groupby(rows, attrgetter("offset")):
+        together = [len(one.json) + 1 for one in changed]
+        if size and size + sum(together) > PIECE_BYTES:
+            break
+        count += len(together)
+        size += sum(together)
+    return count, size
 
 
 def _shown(source: Source, partition: int, found: Sequence[Found]) -> Iterator[ChangedRow]:

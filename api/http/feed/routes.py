@@ -1,12 +1,12 @@
 """The WebSocket of the feed, and the document that describes it."""
 
 import asyncio
+import logging
 import time
 from typing import Final
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter
-from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.websockets import WebSocket
 
@@ -29,8 +29,9 @@ from api.http.problems import (
     UNAVAILABLE,
     Problem,
 )
-from api.http.security import Principal, bearer
+from api.http.security import bearer
 
+_log = logging.getLogger(__name__)
 router: Final = APIRouter()
 SUBPROTOCOL: Final = "daybook.v1"
 _BEARER: Final = "bearer."
@@ -44,11 +45,17 @@ _FRAMES_A_SECOND: Final = 100
 async def follow(websocket: WebSocket) -> None:
     """Serve one client until it leaves."""
     feed: Feed | None = getattr(websocket.app.state, "feed", None)
+    if feed is None:
+        refused = Problem(UNAVAILABLE, "this process serves no feed")
+        await websocket.send_denial_response(refused.response())
+        return
     try:
-        if feed is None:
-            raise Problem(UNAVAILABLE, "this process serves no feed")
-        principal = await _admitted(feed, websocket)
+        token = _token(websocket)
+        principal = await feed.admit(token)
     except Problem as refused:
+        if refused.kind.status in (401, 403):
+            client = websocket.client
+            feed.record_denial(refused.kind.status, client.host if client else None)
         await websocket.send_denial_response(refused.response())
         return
     offered = websocket.scope.get("subprotocols", [])
@@ -57,7 +64,7 @@ async def follow(websocket: WebSocket) -> None:
     connection.open(lambda on_ready: open_wire(websocket.scope, websocket.send, on_ready))
     feed.hub.connections.add(connection)
     try:
-        await _Listener(feed, connection).listen(websocket)
+        await _Listener(feed, connection, token).listen(websocket)
     finally:
         feed.hub.connections.discard(connection)
         connection.end()
@@ -69,28 +76,28 @@ async def describe() -> Response:
     return Response(asyncapi.document_json(), media_type="application/json")
 
 
-async def _admitted(feed: Feed, websocket: WebSocket) -> Principal:
-    """Return who connects; raises Problem for a page of another site, and for a bad token."""
-    origin = websocket.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != websocket.headers.get("host"):
+def _token(websocket: WebSocket) -> str | None:
+    """Return the token of a client, from its header or from the subprotocols it offers.
+
+    Raises Problem for a page of another site.
+    """
+    headers = websocket.headers
+    origin = headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc != headers.get("host"):
         raise Problem(FOREIGN_ORIGIN, f"a page of {origin} may not open a feed here")
-    return await feed.admit(_token(websocket.headers, websocket.scope.get("subprotocols", [])))
-
-
-def _token(headers: Headers, offered: list[str]) -> str | None:
-    """Return the token of a client, from its header or from the subprotocols it offers."""
-    for one in offered:
+    for one in websocket.scope.get("subprotocols", []):
         if one.startswith(_BEARER):
-            return one.removeprefix(_BEARER)
+            return str(one).removeprefix(_BEARER)
     return bearer(headers.get("authorization"))
 
 
 class _Listener:
     """Takes the frames of one client, at a bounded rate, and ends it with its token."""
 
-    def __init__(self, feed: Feed, connection: Connection) -> None:
+    def __init__(self, feed: Feed, connection: Connection, token: str | None) -> None:
         self._feed = feed
         self._connection = connection
+        self._token = token
         self._ending: asyncio.TimerHandle | None = None
         self._allowance = float(_BURST)
         self._asked_at = time.monotonic()
@@ -114,15 +121,34 @@ class _Listener:
                 self._ending.cancel()
 
     async def _keep_checking(self) -> None:
-        """End what is not allowed any more: an account may be moved to another portfolio."""
-        connection = self._connection
+        """End what is not allowed any more: keys are taken out, accounts moved elsewhere."""
         while True:
             await asyncio.sleep(CHECK_S)
-            if connection.principal.portfolios:
-                told = {one.account for one in connection.subscriptions.values()}
-                for account in filter(None, told):
-                    await self._feed.learn(connection.principal, account)
-                connection.check_access()
+            try:
+                await self._check()
+            except Problem as failed:
+                _log.warning("what a feed may show cannot be checked, trying again: %s", failed)
+
+    async def _check(self) -> None:
+        """Ask anew whether the token is good, and for the portfolios of what is followed."""
+        connection, token = self._connection, self._token
+        try:
+            principal = await self._feed.admit(token)
+        except Problem as refused:
+            if refused.kind != UNAUTHENTICATED:
+                raise
+            if token == self._token:  # else a newer one has come meanwhile
+                connection.close(TOKEN_ENDED, "the token is no longer good")
+            return
+        if token == self._token and principal != connection.principal:
+            # There were no keys when it came, and it was not looked at.
+            connection.identify(principal)
+            self._end_with_token()
+        if connection.principal.portfolios:
+            told = {one.account for one in connection.subscriptions.values()}
+            for account in filter(None, told):
+                await self._feed.learn(connection.principal, account)
+            connection.check_access()
 
     def _is_allowed(self) -> bool:
         now = time.monotonic()
@@ -140,15 +166,24 @@ class _Listener:
             return
         match frame:
             case Subscribe():
-                if frame.account is not None:
-                    await self._feed.learn(connection.principal, frame.account)
-                connection.subscribe(frame)
-                is_taken = frame.id in connection.subscriptions
-                self._feed.record(connection.principal, frame.topic, frame.account, taken=is_taken)
+                status = await self._subscribed(frame)
+                self._feed.record(connection.principal, frame.topic, frame.account, status)
             case Unsubscribe():
                 connection.unsubscribe(frame)
             case Authenticate():
                 await self._authenticate(frame.token)
+
+    async def _subscribed(self, frame: Subscribe) -> int:
+        """Begin a subscription, or tell why not; return the status that stands for it."""
+        connection = self._connection
+        try:
+            if frame.account is not None:
+                await self._feed.learn(connection.principal, frame.account)
+        except Problem as failed:
+            connection.tell(frame.id, problem(failed.kind, failed.detail))
+            return failed.kind.status
+        refused = connection.subscribe(frame)
+        return 200 if refused is None else refused.status
 
     async def _authenticate(self, token: str) -> None:
         """Go on with a newer token of the same subject."""
@@ -162,6 +197,7 @@ class _Listener:
             detail = "the token is another subject's; open another connection for it"
             connection.fail(None, problem(UNAUTHENTICATED, detail))
             return
+        self._token = token
         connection.identify(principal)
         self._end_with_token()
 

@@ -2,16 +2,23 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Sequence
 
+import psycopg
 from fastapi import FastAPI
 
 from api.http.feed.hub import Hub
 from api.http.feed.reading import Reader
+from api.http.problems import UNAVAILABLE, Problem
 from api.http.security import Principal
 from api.http.services import Services
 from api.wiring import Parts, running
+from infra.errors import InfraError
 from infra.settings import Settings
+from streams.news import NewsSource
+
+_log = logging.getLogger(__name__)
 
 
 class Feed:
@@ -26,10 +33,17 @@ class Feed:
         return await self._services.gate.admit(token)
 
     async def learn(self, principal: Principal, account: str) -> None:
-        """Find out what a principal's rights to an account depend on, before they are asked."""
-        await self._services.owns(principal, account)
+        """Find out what a principal's rights to an account depend on, before they are asked.
 
-    def record(self, principal: Principal, topic: str, account: str | None, *, taken: bool) -> None:
+        Raises Problem where that cannot be found out now.
+        """
+        try:
+            await self._services.owns(principal, account)
+        except (InfraError, psycopg.Error) as error:
+            _log.warning("whose account %r is cannot be found out: %s", account, error)
+            raise Problem(UNAVAILABLE, "the ledger's store does not answer; try again") from error
+
+    def record(self, principal: Principal, topic: str, account: str | None, status: int) -> None:
         """Record who subscribed to what, where tokens say who it is."""
         if self._services.gate.needs_tokens:
             self._services.audit.record(
@@ -38,8 +52,14 @@ class Feed:
                 operation="feed",
                 topic=topic,
                 account=account,
-                status=200 if taken else 403,
+                status=status,
             )
+
+    def record_denial(self, status: int, client: str | None) -> None:
+        """Record that somebody was turned away before anything was asked."""
+        self._services.audit.record(
+            subject=None, role=None, operation="feed", status=status, client=client
+        )
 
 
 @contextlib.asynccontextmanager
@@ -47,10 +67,13 @@ async def serving_feed(app: FastAPI) -> AsyncIterator[None]:
     """Run the feed of an application that has its services in `app.state.services`."""
     services: Services = app.state.services
     with contextlib.ExitStack() as stack:
-        live, missed = await asyncio.gather(
-            *(asyncio.to_thread(_open, stack, services.settings) for _ in range(2))
-        )
-        hub = Hub(_reader(live), _reader(missed), live.news)
+        opening = asyncio.create_task(asyncio.to_thread(_open, stack, services.settings))
+        try:
+            live, missed, news = await asyncio.shield(opening)
+        finally:
+            # A thread cannot be cancelled: all that it opens is to be on the stack that closes.
+            await asyncio.wait([opening])
+        hub = Hub(live, missed, news)
         app.state.feed = Feed(hub, services)
         hub.start()
         try:
@@ -59,8 +82,13 @@ async def serving_feed(app: FastAPI) -> AsyncIterator[None]:
             await hub.stop()
 
 
-def _open(stack: contextlib.ExitStack, settings: Settings) -> Parts:
-    return stack.enter_context(running(settings))
+def _open(
+    stack: contextlib.ExitStack, settings: Settings
+) -> tuple[Reader, Reader, Sequence[NewsSource]]:
+    """Open what is read with, for two threads, one after the other."""
+    live = stack.enter_context(running(settings))
+    missed = stack.enter_context(running(settings))
+    return _reader(live), _reader(missed), live.news
 
 
 def _reader(parts: Parts) -> Reader:

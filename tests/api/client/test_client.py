@@ -1,17 +1,19 @@
 """The client against a real server: commands, tables and what it makes of faults."""
 
 import asyncio
+import inspect
 import json
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
+import httpx
 import pytest
 from daybook_client import (
     AsyncClient,
@@ -28,7 +30,7 @@ from daybook_client import (
 )
 from daybook_client.feed import Again, Subscription
 from daybook_client.local import KEYS
-from daybook_client.tables import DECIMALS
+from daybook_client.tables import DECIMALS, Tables
 
 from api.http.feed.sources import SOURCES
 from api.read_models import READ_MODELS
@@ -54,6 +56,8 @@ def test_a_command_is_booked_once_whatever_its_key_is_told(client: Client) -> No
     assert (again.position, again.replayed) == (first.position, True)
     with pytest.raises(Conflict):
         client.record_deal("A1", price="186", key="k1", event_time=WHEN, **DEAL)
+    with pytest.raises(Conflict):  # the deal's own id, which was the key
+        client.record_deal("A1", price="186", deal_id="k1", event_time=WHEN, **DEAL)
 
 
 def test_what_was_written_is_read(client: Client) -> None:
@@ -63,11 +67,78 @@ def test_what_was_written_is_read(client: Client) -> None:
     assert row["cost_basis"] == Decimal("1002.50")
     order = client.place_order("A2", instrument="AAPL", side="buy", quantity=1, order_id="2/o1")
     assert order.event == "OrderPlaced"
-    assert client.cancel_order("A2", "2/o1").event == "OrderCancelRequested"
-    (placed,) = client.orders("A2").rows()
+    canceled = client.cancel_order("A2", "2/o1")
+    assert canceled.event == "OrderCancelRequested"
+    (placed,) = client.orders("A2", min_position=canceled.position).rows()
     assert placed["order_id"] == "2/o1"
     sent = client.send_transfer("A2", "A3", cash=[{"currency": "USD", "amount": "5"}])
     assert sent.event == "TransferSent"
+
+
+def test_an_account_keeps_what_is_not_told(client: Client) -> None:
+    client.open_account("A7", base_currency="EUR", method="lifo")
+    client.open_account("A7", portfolio="desk")
+    opened = client.open_account("A8")
+    told = client.accounts(min_position=opened.position).rows()
+    found = {
+        row["account"]: (row["base_currency"], row["method"], row["portfolio"]) for row in told
+    }
+    assert (found["A7"], found["A8"]) == (("EUR", "lifo", "desk"), ("USD", "fifo", None))
+
+
+def test_orders_and_deals_are_amended(client: Client) -> None:
+    terms = DEAL | {"quantity": 10}
+    client.place_order("A9", order_id="O1", order_type="limit", limit_price="10", **terms_of(terms))
+    replaced = client.replace_order("A9", "O1", quantity=20, limit_price="11")
+    assert replaced.event == "OrderReplaceRequested"
+    client.record_deal("A9", deal_id="D1", price="10", **terms)
+    corrected = client.correct_deal("A9", "D1", deal_id="D2", price="11", **terms)
+    assert corrected.event == "DealCorrected"
+    (row,) = client.deals("A9", min_position=corrected.position).rows()
+    assert (row["deal_id"], row["status"], row["price"]) == ("D1", "corrected", Decimal(11))
+    busted = client.bust_deal("A9", "D2")
+    assert busted.event == "DealBusted"
+    (row,) = client.deals("A9", min_position=busted.position).rows()
+    assert row["status"] == "busted"
+    assert client.positions("A9", open_only=True).rows() == []
+    (order,) = client.orders("A9", min_position=busted.position).rows()
+    assert order["status"] == "pending_replace"
+
+
+def terms_of(deal: dict[str, Any]) -> dict[str, Any]:
+    """Return the terms that an order has of a deal's."""
+    return {name: value for name, value in deal.items() if name != "currency"}
+
+
+def test_facts_of_a_period_are_asked_for(client: Client) -> None:
+    for day in (1, 2, 3):
+        when = datetime(2024, 1, day, 12, tzinfo=UTC)
+        client.place_order("A10", order_id=f"O{day}", event_time=when, **terms_of(DEAL))
+        answer = client.move_cash(
+            "A10", cash_id=f"C{day}", kind="deposit", amount=1, currency="USD", event_time=when
+        )
+    told = {"since": date(2024, 1, 2), "until": WHEN, "min_position": answer.position}
+    assert [row["order_id"] for row in client.orders("A10", **told).rows()] == ["O2"]
+    assert [row["cash_id"] for row in client.cash("A10", **told).rows()] == ["C2"]
+    assert client.movements("A10", **told).rows() == []
+    (past,) = client.balances("A10", as_of="2024-01-02").rows()
+    assert past["balance"] == 2
+    assert client.prices(instrument="AAPL", known_at=answer.position).rows() == []
+    assert client.instruments(instrument="AAPL", as_of="2024-01-02").rows()
+
+
+def test_every_question_of_the_server_can_be_asked(served: Served) -> None:
+    document = httpx.get(f"{served.url}/openapi.json").json()
+    renamed = {"from": "since", "to": "until", "open": "open_only"}
+    elsewhere = {"limit", "cursor", "format"}  # in what the table is fetched as
+    for name in READ_MODELS:
+        places = [f"/v1/{name}", f"/v1/accounts/{{account}}/{name}"]
+        (path,) = (one for one in places if "get" in document["paths"].get(one, {}))
+        operation = document["paths"][path]["get"]
+        told = {one["name"] for one in operation["parameters"]} - elsewhere
+        owner = {"portfolio"} if name == "positions" else set[str]()
+        taken = set(inspect.signature(getattr(Tables, name)).parameters) - {"self"}
+        assert taken == {renamed.get(one, one) for one in told} | owner, name
 
 
 def test_each_form_of_a_table_holds_the_same(client: Client) -> None:
@@ -184,7 +255,9 @@ def test_a_gap_is_asked_for_again_and_then_an_error() -> None:
     told = subscription.take(frame("delta", 1, "b", previous="a", removed=[]))
     assert isinstance(told, Update)
     assert isinstance(subscription.take(frame("delta", 1, "d", previous="c", removed=[])), Again)
-    assert json.loads(subscription.begin())["from"] == "b"
+    ended, begun = map(json.loads, subscription.again())
+    assert ended == {"op": "unsubscribe", "id": 1}
+    assert (begun["op"], begun["id"], begun["from"]) == ("subscribe", 2, "b")
     assert subscription.take(frame("delta", 1, "e", previous="d", removed=[])) is None
     with pytest.raises(FeedGap):
         subscription.take(frame("delta", 2, "e", previous="d", removed=[]))

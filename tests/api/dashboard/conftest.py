@@ -1,13 +1,23 @@
 """A served ledger, and a real browser to look at its page."""
 
+import contextlib
+import json
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    Locator,
+    Page,
+    WebSocketRoute,
+    expect,
+    sync_playwright,
+)
 
 from api.dashboard.build import DIST
 from tests import servers
@@ -103,9 +113,61 @@ def browser() -> Iterator[Browser]:
         opened.close()
 
 
-@pytest.fixture
-def page(browser: Browser, served: Served) -> Iterator[Page]:
-    """A page at the dashboard; what it says in the console or asks of others fails the test."""
+class Relay:
+    """Stands between a page and the feed: hears what is asked, and may lose what is told."""
+
+    def __init__(self, page: Page) -> None:
+        self.sockets: list[WebSocketRoute] = []
+        self._servers: list[WebSocketRoute] = []
+        self.asked: list[dict[str, Any]] = []
+        self.loses: Callable[[dict[str, Any]], bool] = lambda _frame: False
+        page.route_web_socket("**/v1/feed", self._follow)
+
+    def _follow(self, socket: WebSocketRoute) -> None:
+        self.sockets.append(socket)
+        server = socket.connect_to_server()
+        self._servers.append(server)
+
+        def to_server(text: str | bytes) -> None:
+            self.asked.append(json.loads(text))
+            server.send(text)
+
+        def to_page(text: str | bytes) -> None:
+            if not self.loses(json.loads(text)):
+                socket.send(text)
+
+        socket.on_message(to_server)
+        server.on_message(to_page)
+
+    def of(self, account: str | None, topic: str = "positions") -> list[dict[str, Any]]:
+        """Return what was asked for of a topic and account, in its order."""
+        told = (one for one in self.asked if one["op"] == "subscribe")
+        return [one for one in told if (one["topic"], one.get("account")) == (topic, account)]
+
+    def refuse(self, account: str | None, name: str, status: int) -> None:
+        """End the page's subscription to an account, and tell it so."""
+        told_id = self.of(account)[-1]["id"]
+        self._servers[-1].send(json.dumps({"op": "unsubscribe", "id": told_id}))
+        problem = {"type": f"urn:daybook:problem:{name}", "title": "No", "status": status}
+        problem["detail"] = "refused by the test"
+        told = {"op": "error", "id": told_id, "problem": problem}
+        self.sockets[-1].send(json.dumps(told))
+
+
+def row(page: Page, *texts: str) -> Locator:
+    """Return the row of the table that has these texts."""
+    found = page.locator(".rows [role=row]")
+    for text in texts:
+        found = found.filter(has=page.get_by_role("gridcell", name=text, exact=True))
+    return found
+
+
+@contextlib.contextmanager
+def watched(browser: Browser, served: Served, *foreseen: str) -> Iterator[Page]:
+    """Open a page for a block; what it says in the console or asks of others fails the test.
+
+    `foreseen` are parts of what it may say beside what a server that is killed breaks off.
+    """
     faults: list[str] = []
     opened = browser.new_page(viewport={"width": 1360, "height": 820})
     opened.set_default_timeout(PATIENCE_MS)
@@ -115,10 +177,18 @@ def page(browser: Browser, served: Served) -> Iterator[Page]:
         "request",
         lambda asked: asked.url.startswith(served.url) or faults.append(f"asks {asked.url}"),
     )
-    opened.goto(served.url)
-    yield opened
-    opened.close()
-    # A server that is killed breaks off what is asked of it just then.
-    foreseen = ("WebSocket connection", "Failed to load resource: net::ERR_")
-    unforeseen = [one for one in faults if not any(told in one for told in foreseen)]
+    try:
+        yield opened
+    finally:
+        opened.close()
+    known = ("WebSocket connection", "Failed to load resource: net::ERR_", *foreseen)
+    unforeseen = [one for one in faults if not any(told in one for told in known)]
     assert unforeseen == []
+
+
+@pytest.fixture
+def page(browser: Browser, served: Served) -> Iterator[Page]:
+    """A page at the dashboard."""
+    with watched(browser, served) as opened:
+        opened.goto(served.url)
+        yield opened

@@ -3,12 +3,14 @@
 import asyncio
 import contextlib
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import jwt
+import pytest
 import uvicorn
 from msgspec import Struct
 
@@ -20,6 +22,7 @@ from api.http.services import Options, Services, running_services
 from infra.settings import Settings, load_settings
 
 TIME = "2024-01-02T14:30:00Z"
+_PATIENCE_S = 120.0
 
 
 class Server(Struct):
@@ -50,7 +53,7 @@ def token(home: Path, role: str, **told: Any) -> str:
 
 @contextlib.contextmanager
 def served(home: Path, database: str, **options: Any) -> Iterator[Server]:
-    """Run a server for the length of a block."""
+    """Run a server for the length of a block, which waits for its own writes on any machine."""
     environ = {"DAYBOOK_LOG_URL": database, "DAYBOOK_STORE_URL": database}
     settings = load_settings(home, environ=environ, folder=home.parent)
     ready = threading.Event()
@@ -90,14 +93,27 @@ def served(home: Path, database: str, **options: Any) -> Iterator[Server]:
     thread = threading.Thread(target=go, daemon=True)
     thread.start()
     try:
-        ready.wait(120)
+        ready.wait(_PATIENCE_S)
         assert "port" in held, held
-        yield Server(f"http://127.0.0.1:{held['port']}", settings, held["services"])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("api.http.services.OWN_WRITES_S", _PATIENCE_S)
+            yield Server(f"http://127.0.0.1:{held['port']}", settings, held["services"])
     finally:
         if "server" in held:
             held["server"].should_exit = True
-        thread.join(120)
+        thread.join(_PATIENCE_S)
         assert not thread.is_alive(), "the server does not end"
+
+
+def read_at(api: httpx.Client, path: str, position: str, **told: Any) -> httpx.Response:
+    """Read as of a position, again for as long as a slow machine takes until it is there."""
+    told = {**told, "min_position": position}
+    deadline = time.monotonic() + _PATIENCE_S
+    while (answer := api.get(path, params=told)).status_code in (404, 503, 504):
+        assert time.monotonic() < deadline, answer.text
+        time.sleep(0.05)
+    assert answer.status_code == 200, answer.text
+    return answer
 
 
 def cash(account: str, cash_id: str, amount: str = "100.50") -> dict[str, Any]:

@@ -57,6 +57,18 @@ def test_what_is_no_strict_json(api: httpx.Client, content: bytes | str) -> None
     told_well(post(api, content), 400, "invalid-json")
 
 
+@pytest.mark.parametrize("start", ['"', '{"a": "', '[["', ""])
+def test_a_string_that_does_not_end_is_not_searched_again_and_again(
+    api: httpx.Client, start: str
+) -> None:
+    told_well(post(api, start + '\\"' * 500_000), 400, "invalid-json")
+
+
+def test_brackets_in_strings_are_no_depth(api: httpx.Client) -> None:
+    body = cash("BAD", "C-brackets") | {"source_kind": '[{"\\' * 10}
+    assert post(api, json.dumps(body)).status_code == 201
+
+
 def test_the_name_told_twice_is_named(api: httpx.Client) -> None:
     document = told_well(post(api, '{"account": "A", "account": "B"}'), 400, "invalid-json")
     assert document["field"] == "account"
@@ -347,3 +359,15 @@ def test_the_page_of_problems_lists_every_kind() -> None:
     }
     kinds = (*problems.KINDS, *problems.FEED_KINDS)
     assert listed == {(kind.type, kind.status, kind.title) for kind in kinds}
+
+
+@pytest.mark.parametrize("name", ["%00", "a%00b", "%20a", "a%09", "x" * 129, "e%CC%81"])
+def test_what_can_be_no_id_is_as_absent_as_any(
+    api: httpx.Client, guarded: Server, name: str
+) -> None:
+    with guarded.client(guarded.token("quant", portfolios=["P1"])) as limited:
+        for client in (api, limited):
+            answer = client.get(f"/v1/accounts/{name}/positions")
+            told_well(answer, 404, "unknown-account")
+            assert answer.content == client.get("/v1/accounts/nobody/positions").content
+            told_well(client.get(f"/v1/portfolios/{name}/positions"), 404, "unknown-portfolio")

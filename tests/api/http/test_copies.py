@@ -2,7 +2,6 @@
 
 import json
 import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from api.http.copies import FOLDER, Copies, Note
-from tests.api.http.server import Server, deal
+from tests.api.http.server import Server, deal, read_at
 
 
 @pytest.fixture
@@ -42,17 +41,8 @@ def _paged(api: httpx.Client, path: str) -> pa.Table:
 def _tell(api: httpx.Client, path: str, body: dict[str, Any]) -> None:
     answer = api.post(path, json=body)
     assert answer.status_code == 201, answer.text
-    _wait(api, f"/v1/accounts/{body['account']}/deals", answer.headers["Daybook-Position"])
-
-
-def _wait(api: httpx.Client, path: str, position: str) -> None:
-    """Wait until a write can be read, however slow the machine is today."""
-    told: dict[str, str | int] = {"limit": 1, "min_position": position}
-    deadline = time.monotonic() + 60
-    while (answer := api.get(path, params=told)).status_code != 200:
-        assert answer.status_code in (404, 503), answer.text
-        assert time.monotonic() < deadline, answer.text
-        time.sleep(0.05)
+    path = f"/v1/accounts/{body['account']}/deals"
+    read_at(api, path, answer.headers["Daybook-Position"], limit=1)
 
 
 def _filled(api: httpx.Client, account: str, rows: int = 40) -> str:
@@ -65,7 +55,7 @@ def _filled(api: httpx.Client, account: str, rows: int = 40) -> str:
     answer = api.post("/v1/commands", json=commands)
     assert answer.status_code == 200
     path = f"/v1/accounts/{account}/deals"
-    _wait(api, path, answer.headers["Daybook-Position"])
+    read_at(api, path, answer.headers["Daybook-Position"], limit=1)
     return path
 
 

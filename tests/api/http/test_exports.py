@@ -1,14 +1,17 @@
 """Whole tables: one state from first row to last, and a place given back however it ends."""
 
 import io
+import threading
+from datetime import datetime
 from typing import Any
 
 import httpx
 import pyarrow as pa
 import pytest
 
+from api.http.formats import whole
 from api.http.services import MOST_EXPORTS
-from tests.api.http.server import TIME, Server, cash, deal
+from tests.api.http.server import TIME, Server, cash, deal, read_at
 
 _ROWS = 1_500
 
@@ -33,8 +36,7 @@ def test_an_export_is_one_state_while_rows_are_added(
         pieces = answer.iter_bytes(1_000)
         text = next(pieces)
         added = api.post("/v1/cash", json=cash("E1", "C00000a"))
-        position = added.headers["Daybook-Position"]
-        api.get("/v1/accounts/E1/balances", params={"min_position": position})
+        read_at(api, "/v1/accounts/E1/balances", added.headers["Daybook-Position"])
         text += b"".join(pieces)
     assert text.count(b"\n") == _ROWS + 1
     assert b"C00000a" not in text
@@ -106,3 +108,79 @@ def test_a_past_table_is_exported_too(api: httpx.Client, long_table: str) -> Non
     assert found.num_rows >= _ROWS
     early = api.get(long_table, params=told | {"as_of": "2023-01-01"}).content
     assert pa.ipc.open_stream(early).read_all().num_rows == 0
+
+
+def _price(command_id: str, price: str, **about: str) -> dict[str, Any]:
+    told = {"command_id": command_id, "type": "RecordPrice", "key": "EXP", "event_time": TIME}
+    return {**told, **about, "data": {"price": price, "currency": "USD"}}
+
+
+def test_what_the_asker_has_is_sent_again_once_anything_shown_has_changed(
+    api: httpx.Client,
+) -> None:
+    assert api.post("/v1/deals", json=deal("E3", "D1", instrument="EXP")).status_code == 201
+    told = {"account": "E3", "event_time": TIME, "portfolio": "exported"}
+    assert api.post("/v1/accounts", json=told).status_code == 201
+    for path in ("/v1/accounts/E3/positions", "/v1/portfolios/exported/positions"):
+        asked = {"format": "csv"}
+        first = api.get(path, params=asked)
+        same = {"If-None-Match": first.headers["ETag"]}
+        assert api.get(path, params=asked, headers=same).status_code == 304
+        priced = _price(f"price of {path}", str(len(path)))
+        assert api.post("/v1/commands", json=priced).status_code == 201
+        second = api.get(path, params=asked, headers=same)
+        assert second.status_code == 200
+        assert f",{len(path)}," in second.text
+    same = {"If-None-Match": second.headers["ETag"]}
+    assert api.get(path, params=asked, headers=same).status_code == 304
+    assert api.post("/v1/accounts", json=told | {"portfolio": "another"}).status_code == 201
+    assert "E3" not in api.get(path, params=asked, headers=same).text
+
+
+def test_the_date_is_in_the_tag_for_cash_settles_by_it(
+    api: httpx.Client, long_table: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Tomorrow(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> "Tomorrow":
+            return cls.fromtimestamp(datetime.now(tz).timestamp() + 86_400, tz)
+
+    path = "/v1/accounts/E1/balances"
+    first = api.get(path, params={"format": "csv"})
+    same = {"If-None-Match": first.headers["ETag"]}
+    monkeypatch.setattr("api.http.exporting.datetime", Tomorrow)
+    assert api.get(path, params={"format": "csv"}, headers=same).status_code == 200
+
+
+@pytest.mark.parametrize("chosen", ["csv", "arrow", "parquet"])
+def test_what_may_still_change_is_said_in_every_format(
+    api: httpx.Client, long_table: str, chosen: str
+) -> None:
+    told = {"format": chosen, "known_at": "2100-01-01T00:00:00Z"}
+    early = api.get(long_table, params=told)
+    assert early.headers["Daybook-Provisional"] == "true"
+    told["known_at"] = early.headers["Daybook-Position"]
+    assert "Daybook-Provisional" not in api.get(long_table, params=told).headers
+    assert "Daybook-Provisional" not in api.get(long_table, params={"format": chosen}).headers
+
+
+def test_a_large_page_is_packed_beside_the_loop_that_answers(
+    api: httpx.Client, long_table: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed_in: list[str] = []
+
+    def noted(*told: Any) -> Any:
+        packed_in.append(threading.current_thread().name)
+        return whole(*told)
+
+    monkeypatch.setattr("api.http.reading.whole", noted)
+    asked = {"limit": str(_ROWS)}
+    packed = api.get(long_table, params=asked, headers={"Accept-Encoding": "gzip"})
+    plain = api.get(long_table, params=asked, headers={"Accept-Encoding": "identity"})
+    api.get(long_table, params={"limit": "1"})
+    assert packed.headers["Content-Encoding"] == "gzip"
+    assert packed.content == plain.content
+    # The loop's own thread is the one that answers what is small.
+    *large, loop = packed_in
+    assert len(large) == 2
+    assert loop not in large

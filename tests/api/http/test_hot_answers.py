@@ -10,7 +10,7 @@ from api.http.following import Follower
 from api.http.hot import Answer, HotAnswers
 from api.http.readers import Readers
 from api.read_models import READ_MODELS
-from tests.api.http.server import TIME, Server, deal
+from tests.api.http.server import TIME, Server, deal, read_at
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_an_answer_is_given_again_until_its_account_changes(
 ) -> None:
     path = "/v1/accounts/H1/positions"
     position = _told(api, "/v1/deals", deal("H1", "D1", quantity="5"))
-    assert api.get(path, params={"min_position": position}).json()["data"][0]["quantity"] == "5"
+    assert read_at(api, path, position).json()["data"][0]["quantity"] == "5"
     first = _settled(api, path, reads)
     assert first["data"][0]["quantity"] == "5"
     _told(api, "/v1/deals", deal("H1", "D2", quantity="7"))
@@ -71,7 +71,7 @@ def test_a_new_price_is_in_the_next_answer(api: httpx.Client, reads: list[object
             "data": {"price": price, "currency": "USD"},
         }
         position = _told(api, "/v1/commands", command)
-        told = api.get(path, params={"min_position": position}).json()
+        told = read_at(api, path, position).json()
         assert told["data"][0]["mark"] == price
         assert _settled(api, path, reads)["data"][0]["mark"] == price
 
@@ -128,3 +128,25 @@ def test_memory_is_bounded(open_server: Server, monkeypatch: pytest.MonkeyPatch)
     hot.keep("a", 2, Answer(b"x" * 101, "", {}))
     assert hot.find("a", 2) is None
     assert hot.state(READ_MODELS["deals"], "positions", 10_000) is None
+
+
+def test_what_is_shown_beside_the_rows_is_seen_at_once_too(
+    api: httpx.Client, reads: list[object]
+) -> None:
+    path = "/v1/accounts/H6/positions"
+    _told(api, "/v1/deals", deal("H6", "D1", instrument="COLD"))
+    _settled(api, path, reads)
+    command = {"type": "RecordPrice", "key": "COLD", "event_time": TIME}
+    for price in ("10", "11", "12"):
+        data = {"price": price, "currency": "USD"}
+        _told(api, "/v1/commands", {**command, "command_id": f"cold-{price}", "data": data})
+        assert api.get(path).json()["data"][0]["mark"] == price
+    for number in range(3):
+        name = f"H6-{number}"
+        _told(api, "/v1/accounts", {"account": "H6", "event_time": TIME, "portfolio": name})
+        data = {"parent": "H6-above"}
+        define = {"type": "DefinePortfolio", "key": name, "event_time": TIME, "data": data}
+        _told(api, "/v1/commands", {**define, "command_id": name})
+        for portfolio in (name, "H6-above"):
+            answer = api.get(f"/v1/portfolios/{portfolio}/positions")
+            assert [row["account"] for row in answer.json()["data"]] == ["H6"], answer.text

@@ -4,7 +4,6 @@ import contextlib
 import os
 import signal
 import socket
-import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -14,8 +13,9 @@ import httpx
 import pytest
 
 from tests.api.command_line import CommandLine
-from tests.api.http.server import cash
+from tests.api.http.server import cash, read_at
 from tests.beside import beside
+from tests.waiting import until
 
 _PATIENCE_S = 120.0
 
@@ -58,7 +58,7 @@ def deposits(client: httpx.Client, account: str, how_many: int, name: str) -> li
 
 
 def balance(client: httpx.Client, account: str, position: str) -> str:
-    answer = client.get(f"/v1/accounts/{account}/balances", params={"min_position": position})
+    answer = read_at(client, f"/v1/accounts/{account}/balances", position)
     return str(answer.json()["data"][0]["balance"])
 
 
@@ -87,10 +87,7 @@ def test_a_token_is_needed_once_there_is_a_key(daybook: CommandLine) -> None:
     with process(daybook) as (_, client):
         assert client.get("/v1/accounts").status_code == 200
         told = daybook.good("token", "--role", "quant").out.strip()
-        deadline = time.monotonic() + _PATIENCE_S
-        while client.get("/v1/accounts").status_code == 200:
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        until(lambda: client.get("/v1/accounts").status_code != 200)
         headers = {"Authorization": f"Bearer {told}"}
         assert client.get("/v1/accounts", headers=headers).status_code == 200
 
@@ -117,11 +114,8 @@ def test_what_was_acknowledged_survives_a_kill(daybook: CommandLine) -> None:
         process(daybook) as (running, client),
         beside(lambda: made.extend(deposits(client, "K1", 100_000, "k"))),
     ):
-        deadline = time.monotonic() + _PATIENCE_S
         try:
-            while time.monotonic() < deadline:
-                if len(client.get("/v1/accounts/K1/cash").json().get("data", [])) >= 20:
-                    break
+            until(lambda: len(client.get("/v1/accounts/K1/cash").json().get("data", [])) >= 20)
         finally:
             os.kill(running.pid, signal.SIGKILL)
     assert len(made) >= 20
@@ -142,10 +136,9 @@ def test_requests_under_way_are_answered_before_it_ends(daybook: CommandLine) ->
             answers.append(client.get("/v1/accounts", params=told).status_code)
 
         with beside(ask):
-            deadline = time.monotonic() + _PATIENCE_S
             # The one that asks for it is under way, too.
-            while "daybook_http_requests_under_way 2.0" not in client.get("/metrics").text:
-                assert time.monotonic() < deadline
+            under_way = "daybook_http_requests_under_way 2.0"
+            until(lambda: under_way in client.get("/metrics").text)
             running.send_signal(signal.SIGTERM)
         running.wait(_PATIENCE_S)
         assert answers == [504]

@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from api.cli.serve import Wanted, claims_of
 from api.http.audit import AuditTrail, TrailCheck, days, verify_trail
-from api.http.keys import FILE, FOLDER, KeyRing, signing_key
+from api.http.keys import FILE, FOLDER, KeyRing, UnknownKey, signing_key
+from api.http.problems import Problem
 from api.http.security import Gate
 from infra.errors import SettingsError
 from tests.api.command_line import DAYBOOK
@@ -134,7 +135,72 @@ def test_an_old_key_stays_good_beside_a_new_one(tmp_path: Path) -> None:
     assert gate.authenticate(old).role == gate.authenticate(token(tmp_path, "quant")).role
 
 
+def test_the_last_key_taken_out_lets_nobody_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.http.keys._LOOK_S", 0.0)
+    good = token(tmp_path, "admin")
+    path = tmp_path / FOLDER / FILE
+    gate = Gate(KeyRing(tmp_path))
+    kept = path.read_bytes()
+    assert gate.authenticate(good).role == "admin"
+
+    def is_refused() -> bool:
+        for told in (None, good):
+            with pytest.raises((Problem, UnknownKey)):
+                gate.authenticate(told)
+        return gate.needs_tokens
+
+    path.write_text('{"keys": []}')
+    assert is_refused()
+    path.unlink()
+    assert is_refused()
+    _write_key(path, kept)
+    assert gate.authenticate(good).role == "admin"
+
+
+@pytest.mark.parametrize("slip", [b'{"keys": [', b"[]", b'{"keys": [{"kid": "a"}]}', b"\xff"])
+def test_of_a_file_with_a_slip_no_key_counts_until_it_is_mended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slip: bytes
+) -> None:
+    monkeypatch.setattr("api.http.keys._LOOK_S", 0.0)
+    path = tmp_path / FOLDER / FILE
+    gates = [Gate(KeyRing(tmp_path))]
+    good = token(tmp_path, "admin")
+    kept = path.read_bytes()
+    gates.append(Gate(KeyRing(tmp_path)))
+    _write_key(path, slip)
+    for gate in gates:  # the first has never seen a key that was right
+        with pytest.raises(Problem):
+            gate.authenticate(None)
+        for _ in range(2):
+            with pytest.raises(UnknownKey):
+                gate.authenticate(good)
+    _write_key(path, kept)
+    path.chmod(0o640)
+    for gate in gates:
+        with pytest.raises(UnknownKey):
+            gate.authenticate(good)
+    path.chmod(0o600)
+    assert [gate.authenticate(good).role for gate in gates] == ["admin", "admin"]
+
+
+def _write_key(path: Path, text: bytes) -> None:
+    path.unlink(missing_ok=True)
+    path.touch(mode=0o600)
+    path.write_bytes(text)
+
+
 # --- keys of an issuer -----------------------------------------------------------------------
+
+
+_OF_OTHER_KINDS = [
+    {"kty": "RSA", "kid": "enc", "use": "enc", "alg": "RSA-OAEP", "n": "0vx7", "e": "AQAB"},
+    {"kty": "RSA", "kid": "unused", "alg": "RSA-OAEP", "n": "0vx7", "e": "AQAB"},
+    {"kty": "OKP", "kid": "x", "crv": "X25519", "x": "3p7bfXt9wbTTW2HC7OQ1Nz-DQ8hbeGdNrfx-FG-IK08"},
+    {"kty": "EC", "kid": "odd", "crv": "P-1", "x": "AA", "y": "AA"},
+    {"kty": "EC", "kid": "odder", "crv": "P-256", "x": 7, "y": None},
+]
 
 
 class Issuer:
@@ -177,12 +243,14 @@ class Issuer:
             maker = jwt.get_algorithm_by_name(algorithm)
             public = json.loads(maker.to_jwk(key.public_key()))
             told.append(public | {"kid": kid, "alg": algorithm, "use": "sig"})
+        told += _OF_OTHER_KINDS
         told.append({"kty": "oct", "kid": "sneaked", "k": "c2VjcmV0", "alg": "HS256"})
         return json.dumps({"keys": told}).encode()
 
     def token(self, kid: str, **changes: Any) -> str:
         algorithm, key = self.keys[kid]
-        claims = claims_of(Wanted(role="quant")) | {"iss": "us"} | changes
+        told = claims_of(Wanted(role="quant")) | {"iss": "us"} | changes
+        claims = {name: value for name, value in told.items() if value is not None}
         return jwt.encode(claims, key, algorithm, headers={"kid": kid})
 
     def close(self) -> None:
@@ -206,6 +274,7 @@ def test_tokens_of_an_issuer_are_taken_and_its_keys_may_change(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("api.http.keys._ASK_AGAIN_S", 0.0)
+    monkeypatch.setattr("api.http.keys._LOOK_S", 0.0)
     with (
         served(tmp_path / "home", new_database(), jwks=issuer.url, issuer="us") as server,
         server.client() as client,
@@ -216,9 +285,11 @@ def test_tokens_of_an_issuer_are_taken_and_its_keys_may_change(
             return answer.status_code
 
         assert client.get("/v1/accounts").status_code == 401
+        assert status(server.token("quant")) == 200, "local keys have no issuer"
         for kid in issuer.keys:
             assert status(issuer.token(kid)) == 200, kid
         assert status(issuer.token("RS256", iss="them")) == 401
+        assert status(issuer.token("RS256", iss=None)) == 401
         sneaked = claims_of(Wanted(role="admin")) | {"iss": "us"}
         weak = jwt.encode(sneaked, b"secret" * 6, "HS256", headers={"kid": "sneaked"})
         assert status(weak) == 401

@@ -4,6 +4,7 @@ import io
 import itertools
 import json
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pyarrow as pa
@@ -11,7 +12,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
-from tests.api.http.server import TIME, cash, deal, order
+from tests.api.http.server import TIME, cash, deal, order, read_at
 
 
 def keyed(key: str) -> dict[str, str]:
@@ -23,7 +24,7 @@ def test_a_write_is_answered_with_its_position_and_a_read_sees_it(api: httpx.Cli
     assert done.status_code == 201
     assert done.json()["status"] == "accepted"
     position = done.headers["Daybook-Position"]
-    read = api.get("/v1/accounts/W1/balances", params={"min_position": position})
+    read = read_at(api, "/v1/accounts/W1/balances", position)
     assert read.json()["data"] == [
         {"account": "W1", "currency": "USD", "balance": "100.50", "settled": "100.50"}
     ]
@@ -229,6 +230,8 @@ def test_large_answers_are_packed_where_asked(api: httpx.Client, book: str) -> N
 def test_the_past_is_told_with_its_positions(api: httpx.Client, book: str) -> None:
     now = api.get("/v1/accounts/B1/positions", params={"known_at": book})
     assert now.headers["Daybook-Position"] == book
+    named = api.get("/v1/accounts/B1/positions", params={"known_at": f"events/{book}"})
+    assert named.json() == now.json()
     instant = api.get("/v1/accounts/B1/positions", params={"known_at": "2100-01-01T00:00:00Z"})
     assert instant.headers["Daybook-Provisional"] == "true"
     assert instant.json()["data"]
@@ -348,3 +351,41 @@ def test_the_document_has_an_example_of_everything(api: httpx.Client) -> None:
             good = [one for code, one in told["responses"].items() if code[0] == "2"]
             assert all("example" in next(iter(one["content"].values())) for one in good), path
     json.dumps(document)
+
+
+def test_a_facts_own_id_told_with_other_content_is_a_conflict(api: httpx.Client) -> None:
+    for path, body, changes in (
+        ("/v1/deals", deal("W14", "D1"), {"price": "1"}),
+        ("/v1/orders", order("W14", "O1"), {"quantity": "11"}),
+        ("/v1/cash", cash("W14", "C1"), {"amount": "1"}),
+    ):
+        assert api.post(path, json=body, headers=keyed(f"{path}-1")).status_code == 201
+        for _ in range(2):
+            other = api.post(path, json=body | changes, headers=keyed(f"{path}-2"))
+            assert other.status_code == 409, other.text
+            assert other.json()["type"] == "urn:daybook:problem:conflict"
+            assert other.json()["answer"]["position"]  # it is recorded that this was told
+        assert other.headers["Idempotency-Replayed"] == "true"
+
+
+def test_the_longest_key_opens_an_account_too(api: httpx.Client) -> None:
+    for number in range(2):
+        key = f"{number}{'k' * 127}"
+        for status in (201, 200):
+            body = deal("W15", f"D{number}", instrument=f"W15-{number}")
+            answer = api.post("/v1/deals", json=body, headers=keyed(key))
+            assert (answer.status_code, answer.json()["command_id"]) == (status, key), answer.text
+    assert len(api.get("/v1/accounts/W15/deals").json()["data"]) == 2
+
+
+@pytest.mark.parametrize("account", ["日本 x", "é>/..", "50%"])
+def test_an_account_of_any_name_has_pages(api: httpx.Client, account: str) -> None:
+    for number in range(3):
+        assert api.post("/v1/deals", json=deal(account, f"D{number}")).status_code == 201
+    page = api.get(f"/v1/accounts/{quote(account, safe='')}/deals", params={"limit": 1})
+    seen = [row["deal_id"] for row in page.json()["data"]]
+    while "next" in page.links:
+        page = api.get(page.links["next"]["url"])
+        assert page.status_code == 200, page.text
+        seen += [row["deal_id"] for row in page.json()["data"]]
+    assert seen == ["D0", "D1", "D2"]

@@ -5,9 +5,10 @@ import contextlib
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +16,23 @@ from prometheus_client import CollectorRegistry
 
 from schemas import codec
 from schemas.envelope import Envelope
-from streams.deciding.index import DictStore, RocksStore, Store
+from streams.deciding.index import RocksStore, Store
 from streams.deciding.metrics import DeciderMetrics
 from streams.deciding.service import Decider, LogPlace
 from streams.kafka_log import KafkaLog
 from streams.log import TOPICS, Log
 from streams.reader import fresh_state, read_valid
 from tests.streams.kafka_homes import KafkaHome
+from tests.waiting import until as wait_for
 
 DAYBOOK = Path(sys.executable).with_name("daybook")
 
 
 class ThreadDecider:
-    """A decider in a thread. `stop` hands over as SIGTERM does."""
+    """A decider in a thread. `stop` hands over as SIGTERM does.
+
+    Where it is given no index, it has one that it throws away.
+    """
 
     def __init__(
         self, log: KafkaLog, name: str = "tester", store: Store | None = None, **options: Any
@@ -37,7 +42,7 @@ class ThreadDecider:
         self.error: BaseException | None = None
         self._place = LogPlace(log.place, log.log_id, log.partitions)
         self._name = name
-        self._store = store or DictStore()
+        self._store = store
         self._options = options
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None
@@ -45,15 +50,16 @@ class ThreadDecider:
         self._thread.start()
 
     def _run(self) -> None:
-        try:
-            asyncio.run(self._decide())
-        except BaseException as error:
-            self.error = error
+        with contextlib.ExitStack() as stack:
+            try:
+                asyncio.run(self._decide(self._store or stack.enter_context(_index())))
+            except BaseException as error:
+                self.error = error
 
-    async def _decide(self) -> None:
+    async def _decide(self, store: Store) -> None:
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
         metrics = DeciderMetrics(self.registry)
-        self.decider = Decider(self._place, self._store, self._name, metrics, **self._options)
+        self.decider = Decider(self._place, store, self._name, metrics, **self._options)
         await self.decider.run(self._stopping)
 
     def owned(self) -> set[int]:
@@ -70,14 +76,28 @@ class ThreadDecider:
         """The value of a metric, 0 where it was never touched."""
         return self.registry.get_sample_value(name, labels) or 0.0
 
+    def wait(self) -> None:
+        """Wait until it has ended by itself, and raise what it ended with."""
+        self._thread.join()
+        if self.error is not None:
+            raise self.error
+
     def stop(self) -> None:
         """Hand over, and raise what went wrong."""
         wait_for(lambda: self._stopping is not None or self.error is not None)
         if self._loop is not None and self._stopping is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._stopping.set)
-        self._thread.join()
-        if self.error is not None:
-            raise self.error
+        self.wait()
+
+
+@contextlib.contextmanager
+def _index() -> Iterator[RocksStore]:
+    with tempfile.TemporaryDirectory() as folder:
+        store = RocksStore.open(Path(folder, "index"))
+        try:
+            yield store
+        finally:
+            store.close()
 
 
 @contextlib.contextmanager
@@ -119,14 +139,6 @@ class ProcessDecider:
         """End it, however it stands."""
         self.process.kill()
         self.process.wait()
-
-
-def wait_for(holds: Callable[[], bool], seconds: float = 120) -> None:
-    """Wait until something holds; two minutes are for ever here."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.01)
 
 
 def events_of(log: Log) -> dict[str, list[Envelope]]:

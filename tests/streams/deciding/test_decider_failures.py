@@ -8,23 +8,34 @@ import time
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, errors
 from msgspec.structs import replace
 
 from domain.events import RecordParked
 from domain.times import from_ns
+from infra.errors import ServerUnavailable
 from schemas import codec
 from schemas.envelope import Envelope
 from schemas.partitioning import partition_of
 from streams.deciding import wire
 from streams.deciding.front import KafkaLedger
+from streams.deciding.group import Group
 from streams.deciding.index import RocksStore
+from streams.deciding.replying import Replying
 from streams.deciding.wire import ASK, REPLY_TO, decode_reply, encode_request
 from streams.kafka_log import KafkaLog
+from streams.kafka_reading import Reading
 from streams.log import Draft
-from tests.streams.deciding.deciders import ProcessDecider, ThreadDecider, events_of, wait_for
+from tests.streams.deciding.deciders import (
+    ProcessDecider,
+    ThreadDecider,
+    deciding,
+    events_of,
+    wait_for,
+)
 from tests.streams.deciding.test_decider_service import cash, ledger, log, opening
 from tests.streams.kafka_homes import KafkaHome, home
 
@@ -36,7 +47,6 @@ class Load:
 
     def __init__(self, ledger: KafkaLedger, accounts: int = 4) -> None:
         self.acknowledged: list[str] = []
-        self.pauses_s: list[float] = []
         self._ledger = ledger
         self._accounts = [f"A{n}" for n in range(accounts)]
         self._stopping = threading.Event()
@@ -49,7 +59,6 @@ class Load:
         number = 0
         try:
             while not self._stopping.is_set():
-                started = time.monotonic()
                 asked = [
                     replace(cash(number, account), command_id=f"{account}-{number}")
                     for account in self._accounts
@@ -57,7 +66,6 @@ class Load:
                 for answer in self._ledger.submit(asked):
                     assert answer.status in ("accepted", "duplicate"), answer
                     self.acknowledged.append(answer.command_id)
-                self.pauses_s.append(time.monotonic() - started)
                 number += 1
         except BaseException as error:
             self._error = error
@@ -152,7 +160,7 @@ def test_a_record_no_one_can_read_stands_in_the_way_until_it_is_parked(
         (answer,) = ledger.submit([cash(2)])
         assert (answer.status, answer.reason) == ("lacking", "halted")
         assert f"events/{partition}:{offset}" in (answer.detail or "")
-        log.append("events", partition, [_parking(offset, codec.record_hash(b"not JSON"))])
+        log.append("events", partition, [parking(offset, codec.record_hash(b"not JSON"))])
         wait_for(lambda: decider.counted("daybook_decider_halted_partitions") == 0)
         wait_for(lambda: ledger.submit([cash(2)])[0].status in ("accepted", "duplicate"))
         (answer,) = ledger.submit([cash(3)])
@@ -167,7 +175,7 @@ def test_a_record_no_one_can_read_stands_in_the_way_until_it_is_parked(
         decider.stop()
 
 
-def _parking(offset: int, digest: str) -> Draft:
+def parking(offset: int, digest: str) -> Draft:
     now_ns = time.time_ns()
     envelope = Envelope(
         id="parking",
@@ -246,6 +254,15 @@ def test_a_command_the_rules_fail_with_is_buried_and_the_others_decided(
 ) -> None:
     """Were a number without end let through, it could not be recorded."""
     monkeypatch.setattr(wire, "check_command", lambda command: command)
+    away = [errors.KafkaConnectionError("away"), TimeoutError()]
+    bury = Replying.bury
+
+    async def bury_later(*told: Any) -> None:
+        if away:
+            raise away.pop()
+        await bury(*told)
+
+    monkeypatch.setattr(Replying, "bury", bury_later)
     decider = ThreadDecider(log)
     try:
         ledger.submit([opening()])
@@ -256,8 +273,46 @@ def test_a_command_the_rules_fail_with_is_buried_and_the_others_decided(
         assert answers[1].reason == "undecidable"
         (letter,) = asyncio.run(_records(home, "dead-letters", 1))
         assert letter.value == encode_request(endless)
+        assert away == []
+        assert ledger.submit([cash(4)])[0].status == "accepted"
     finally:
         decider.stop()
+
+
+def test_brokers_that_do_not_answer_at_the_start_are_asked_again(
+    log: KafkaLog, ledger: KafkaLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = [TimeoutError(), TimeoutError()]
+    beginnings = Reading.beginnings
+
+    async def beginnings_later(*told: Any) -> list[int]:
+        if away:
+            raise away.pop()
+        return await beginnings(*told)
+
+    monkeypatch.setattr(Reading, "beginnings", beginnings_later)
+    with deciding(log):
+        assert [one.status for one in ledger.submit([opening(), cash(1)])] == ["accepted"] * 2
+    assert away == []
+
+
+def test_what_kafka_refuses_a_decider_that_runs_is_told_in_words(
+    log: KafkaLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def check(_group: Group) -> None:
+        raise errors.KafkaTimeoutError("no metadata")
+
+    monkeypatch.setattr(Group, "check", check)
+    decider = ThreadDecider(log)
+    with pytest.raises(ServerUnavailable, match="no metadata while deciding"):
+        decider.wait()
+
+
+def test_an_index_that_cannot_be_made_is_told_in_words(tmp_path: Path) -> None:
+    folder = tmp_path / "0"
+    folder.write_text("in the way")
+    with pytest.raises(ServerUnavailable, match=r"the decider's index is not .*disk"):
+        RocksStore.open(folder)
 
 
 def test_a_damaged_index_is_made_again(home: KafkaHome, log: KafkaLog, tmp_path: Path) -> None:

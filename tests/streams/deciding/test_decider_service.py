@@ -4,6 +4,7 @@ import contextlib
 import threading
 from collections.abc import Iterator
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from streams.deciding.index import RocksStore
 from streams.kafka_log import KafkaLog
 from streams.ledger import Ledger
 from streams.log import command_ref
+from tests.beside import beside
 from tests.streams.deciding.deciders import ThreadDecider, deciding, events_of, told, wait_for
 from tests.streams.kafka_homes import KafkaHome, home
 from tests.streams.sample_book import at, sample_requests
@@ -139,11 +141,8 @@ def test_thousands_from_several_threads_keep_their_order(
         # Where the group is divided anew meanwhile, some are asked twice.
         assert {one.status for one in ledger.submit(told)} <= {"accepted", "duplicate"}
 
-    threads = [threading.Thread(target=work, args=(account,)) for account in accounts]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with beside(*(partial(work, account) for account in accounts)):
+        pass
     streams = events_of(log)
     for account in accounts:
         ids = [one.command_id for one in streams[f"events/{account}"][1:]]
@@ -246,9 +245,7 @@ def test_two_deciders_share_the_partitions_and_hand_over(
             accepted.extend(one.command_id for one in ledger.submit(asked))
             number += 1
 
-    worker = threading.Thread(target=work)
-    worker.start()
-    try:
+    with beside(work, over=stopping):
         wait_for(lambda: len(first.owned()) == 1 and len(second.owned()) == 1)
         before = len(accepted)
         wait_for(lambda: len(accepted) > before + 100)
@@ -256,9 +253,6 @@ def test_two_deciders_share_the_partitions_and_hand_over(
         wait_for(lambda: second.owned() == {0, 1})
         before = len(accepted)
         wait_for(lambda: len(accepted) > before + 100)
-    finally:
-        stopping.set()
-        worker.join()
     found = [one.command_id for told in events_of(log).values() for one in told]
     assert sorted(found) == sorted([*(f"open-{one}" for one in accounts), *accepted])
 

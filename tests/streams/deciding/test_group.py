@@ -1,13 +1,20 @@
 """The group of deciders: what it has committed is never taken back, and never forgotten."""
 
 import asyncio
+import socket
 import uuid
 
 import pytest
 from aiokafka import errors
 from aiokafka.protocol.commit import OffsetFetchResponse_v3
 
-from streams.deciding.group import Group, committed_offset
+from streams.deciding.group import (
+    WANTED_SESSION_MS,
+    Group,
+    committed_offset,
+    least_session_ms,
+    longest_least,
+)
 from streams.kafka_client import parse_place
 from streams.kafka_log import KafkaLog
 
@@ -33,6 +40,23 @@ def test_a_group_that_is_still_loading_has_not_committed_nothing() -> None:
         committed_offset(OffsetFetchResponse_v3(0, [], LOADING))
     with pytest.raises(errors.GroupLoadInProgressError):
         committed_offset(told(-1, of_partition=LOADING))
+
+
+def test_the_session_is_the_shortest_that_all_allow_who_tell() -> None:
+    away = errors.RequestTimedOutError()
+    assert longest_least([500]) == WANTED_SESSION_MS
+    assert longest_least([1000, 2500, 1500]) == 2500
+    assert longest_least([away, 1500, None]) == 1500
+    assert longest_least([away, None]) == longest_least([]) == 6000
+    with pytest.raises(ZeroDivisionError):
+        longest_least([1500, ZeroDivisionError()])
+
+
+def test_a_broker_that_stands_still_does_not_make_sessions_long(kafka_bootstrap: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        hosts = f"127.0.0.1:{silent.getsockname()[1]},{kafka_bootstrap}"
+        options = parse_place(hosts, "any").client_options()
+        assert asyncio.run(least_session_ms(options)) == WANTED_SESSION_MS
 
 
 def test_asking_whose_a_partition_is_takes_no_commit_back(kafka_bootstrap: str) -> None:

@@ -1,5 +1,7 @@
 """Transfers where the log is in Kafka: carried to their end once, as on Postgres."""
 
+import contextlib
+import itertools
 from collections.abc import Iterator
 from decimal import Decimal
 
@@ -9,25 +11,37 @@ from domain import commands
 from domain.commands import Request
 from domain.events import CashLeg
 from infra import postgres
+from schemas import codec
+from schemas.partitioning import partition_of
 from streams.deciding.front import KafkaLedger
 from streams.deciding.transfers import KafkaBook
 from streams.kafka_log import KafkaLog
+from streams.ledger import Ledger
+from streams.migrate_log import migrate_log
+from streams.postgres_log import PostgresLog
 from streams.transfers import Settled, settle_transfers
-from tests.streams.deciding.deciders import ThreadDecider, events_of
-from tests.streams.deciding.test_decider_service import decider, ledger, log, opening
-from tests.streams.kafka_homes import home
+from tests.streams.deciding.deciders import ThreadDecider, deciding, events_of, wait_for
+from tests.streams.deciding.test_decider_failures import parking
+from tests.streams.deciding.test_decider_service import (
+    PATIENCE_S,
+    decider,
+    ledger,
+    log,
+    opening,
+)
+from tests.streams.kafka_homes import KafkaHome, forget, home, new_home
 from tests.streams.sample_book import at
 
 __all__ = ["decider", "home", "ledger", "log"]
 
 
-def send(number: int, to: str) -> Request:
+def send(number: int, to: str, by: str = "A1") -> Request:
     command = commands.SendTransfer(
         transfer_id=f"t{number}",
         to_account=to,
         cash=(CashLeg(amount=Decimal(5), currency="USD"),),
     )
-    return Request(command_id=f"s{number}", key="A1", event_time=at(number), command=command)
+    return Request(command_id=f"s{number}", key=by, event_time=at(number), command=command)
 
 
 @pytest.fixture
@@ -77,3 +91,74 @@ def test_one_that_died_in_between_is_finished_by_the_next(
     (settled,) = settle_transfers(ledger, lambda _: (), book)
     assert settled.outcome == "received"
     assert [one.type for one in events_of(log)["events/B"]] == ["AccountOpened", "TransferReceived"]
+
+
+@contextlib.contextmanager
+def books(log: KafkaLog, dsn: str, schema: str) -> Iterator[tuple[KafkaLedger, KafkaBook]]:
+    """The ledger and the transfers of a log that a decider decides for."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(deciding(log))
+        ledger = KafkaLedger(log, patience_s=PATIENCE_S)
+        stack.callback(ledger.close)
+        yield ledger, stack.enter_context(KafkaBook.of(ledger, dsn, schema))
+
+
+def test_they_go_on_where_the_log_was_moved_to_kafka(
+    home: KafkaHome, dsn: str, schema: str
+) -> None:
+    """The read models stay where they are, and with them the tables of the log that was there."""
+    before = PostgresLog.open(dsn, schema, partitions=home.partitions)
+    embedded = Ledger(before)
+    embedded.submit([opening("A1"), opening("B"), send(1, "B")])
+    assert len(settle_transfers(embedded, lambda _: ())) == 1
+    embedded.submit([send(2, "B")])
+    embedded.close()
+    migrate_log(before, f"kafka://{home.hosts}/{home.namespace}")
+    before.close()
+    moved = home.open()
+    with books(moved, dsn, schema) as (ledger, book):
+        ledger.submit([send(3, "B")])
+        settled = settle_transfers(ledger, lambda _: (), book)
+        assert {(one.transfer_id, one.outcome) for one in settled} == {
+            (name, "received") for name in ("t1", "t2", "t3")
+        }
+        assert book.is_idle()
+    received = [one.type for one in events_of(moved)["events/B"]]
+    assert received == ["AccountOpened", *["TransferReceived"] * 3]
+
+
+def test_those_of_another_log_in_the_same_store_are_others(
+    kafka_bootstrap: str, dsn: str, schema: str
+) -> None:
+    story = [opening("A1"), opening("B"), send(1, "B")]
+    for fresh in (new_home(kafka_bootstrap), new_home(kafka_bootstrap)):
+        try:
+            opened = fresh.open()
+            with books(opened, dsn, schema) as (asking, its_book):
+                asking.submit(story)
+                (settled,) = settle_transfers(asking, lambda _: (), its_book)
+            assert settled.outcome == "received"
+            assert events_of(opened)["events/B"][-1].type == "TransferReceived"
+        finally:
+            forget(fresh)
+
+
+def test_a_sender_that_stands_still_holds_up_no_other(
+    home: KafkaHome, log: KafkaLog, ledger: KafkaLedger, decider: ThreadDecider, book: KafkaBook
+) -> None:
+    halted = partition_of("A1", log.partitions)
+    names = (f"O{number}" for number in itertools.count())
+    one, other = itertools.islice(
+        (name for name in names if partition_of(name, log.partitions) != halted), 2
+    )
+    ledger.submit([opening("A1"), opening(one), opening(other), send(1, one)])
+    offset = home.produce(halted, b"A1", b"not JSON")
+    wait_for(lambda: decider.counted("daybook_decider_halted_partitions") == 1)
+    ledger.submit([send(2, other, by=one)])
+    assert settle_transfers(ledger, lambda _: (), book) == [Settled("t2", one, other, "received")]
+    assert not book.is_idle()
+    log.append("events", halted, [parking(offset, codec.record_hash(b"not JSON"))])
+    wait_for(lambda: decider.counted("daybook_decider_halted_partitions") == 0)
+    wait_for(lambda: settle_transfers(ledger, lambda _: (), book) != [])
+    assert book.is_idle()
+    assert events_of(log)[f"events/{one}"][-1].type == "TransferReceived"

@@ -15,10 +15,10 @@ from schemas.envelope import Envelope, Record
 from streams.answers import Answer
 from streams.batch import Rules
 from streams.deciding.following import Follower
-from streams.deciding.index import DictStore
 from streams.deciding.lane import Flight, Lane, Waiting
 from streams.deciding.wire import Route
 from streams.log import Draft
+from tests.streams.dict_store import DictStore
 from tests.streams.sample_book import at
 
 PLACE = ("events", 0)

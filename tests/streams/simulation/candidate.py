@@ -9,11 +9,11 @@ from streams import ownership
 from streams.answers import Answer
 from streams.batch import Rules
 from streams.deciding.following import Follower
-from streams.deciding.index import DictStore
 from streams.deciding.lane import Flight, Lane, Waiting
 from streams.deciding.owning import Held, OwnedPartition, turned_away
 from streams.deciding.wire import Route, decode_reply, encode_reply
 from streams.log import Draft
+from tests.streams.dict_store import DictStore
 from tests.streams.simulation.mind import LOG_ID, Forgetful, copied, reference
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from schemas import codec
 from schemas.envelope import Envelope, Record
 from schemas.partitioning import partition_of
 from streams.deciding.following import Follower
-from streams.deciding.index import DictStore
 from streams.memory import EntityRef
+from tests.streams.dict_store import DictStore
 from tests.streams.requests import NOON
 from tests.streams.simulation.load import INSTRUMENT
 

@@ -15,9 +15,9 @@ from schemas.envelope import Envelope, Record
 from schemas.partitioning import partition_of
 from schemas.validity import Halt
 from streams.answers import Answer
-from streams.deciding.index import DictStore
 from streams.deciding.lane import Flight
 from streams.log import Draft
+from tests.streams.dict_store import DictStore
 from tests.streams.simulation.candidate import Candidate
 from tests.streams.simulation.courier import Courier
 from tests.streams.simulation.damage import Vandal

@@ -26,6 +26,7 @@ class Served:
         self.daybook = daybook
         self.port = servers.free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        self.said = daybook.folder / f"serve-{self.port}.log"
         self._first = first
         self._process: subprocess.Popen[str] | None = None
 
@@ -38,14 +39,15 @@ class Served:
     def start(self) -> None:
         """Start, and wait until it listens."""
         code = f"{self._first}\nfrom api.cli.main import main\nmain()"
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", code, "serve", "--port", str(self.port), "--rate", "0"],
-            cwd=self.daybook.folder,
-            env=self.daybook.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
+        with self.said.open("ab") as said:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", code, "serve", "--port", str(self.port), "--rate", "0"],
+                cwd=self.daybook.folder,
+                env=self.daybook.environment,
+                stdout=subprocess.PIPE,
+                stderr=said,
+                text=True,
+            )
         assert self._process.stdout is not None
         if not self._process.stdout.readline().startswith("http://"):
             self.kill()
@@ -97,7 +99,7 @@ class Socket:
     """A WebSocket, with frames as Python values."""
 
     def __init__(self, url: str, **told: Any) -> None:
-        usual = {"compression": None, "max_size": None, "open_timeout": WAIT_S}
+        usual = {"compression": None, "open_timeout": WAIT_S}
         self._connecting = connect(url, ping_interval=None, **usual, **told)
         self.raw: ClientConnection
 

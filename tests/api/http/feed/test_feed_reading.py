@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from api.http.feed import sources
+from api.http.feed import reading, sources
 from api.http.feed.reading import Ask, Moment, Piece, Reader
 from api.http.feed.sources import FED_TABLES, SOURCES
 from api.questions import Asker, Question
@@ -92,6 +92,21 @@ def test_events_are_all_there_once(
         assert [row["seq"] for row in own] == wanted
         hashes = ["0" * 64, *(row["hash"] for row in own)]
         assert [row["prev_hash"] for row in own][1:] == hashes[1:-1]
+
+
+@pytest.mark.parametrize("account", [*ACCOUNTS, None])
+@pytest.mark.parametrize("topic", SOURCES)
+def test_no_piece_is_larger_than_a_client_takes(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch, topic: str, account: str | None
+) -> None:
+    whole = {row.key: row.json for piece in pieces(reader, topic, account) for row in piece.rows}
+    monkeypatch.setattr(reading, "PIECE_BYTES", 2_000)
+    cut = list(pieces(reader, topic, account))
+    assert {row.key: row.json for piece in cut for row in piece.rows} == whole
+    for piece in cut:
+        size = sum(len(row.json) + 1 for row in piece.rows)
+        changes = {(row.partition, row.offset) for row in piece.rows}
+        assert size <= 2_000 or len(changes) == 1  # what changed at once stays together
 
 
 def test_a_live_ask_is_quiet_where_nothing_changed(reader: Reader) -> None:

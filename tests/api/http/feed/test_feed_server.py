@@ -53,13 +53,14 @@ class Follower:
     def __init__(self, client: AsyncClient, topic: str, account: str) -> None:
         self.topic, self.account = topic, account
         self.table = LocalTable(topic)
-        self.snapshots = 0
+        self.snapshots = self.deltas = 0
         self._feed = client.feed(topic, account)
         self._task = asyncio.create_task(self._follow())
 
     async def _follow(self) -> None:
         async for update in self._feed:
             self.snapshots += update.is_snapshot
+            self.deltas += not update.is_snapshot
             if self.topic == "events":
                 # An event never changes: one that comes again was sent twice.
                 assert update.is_snapshot or not any(
@@ -71,6 +72,16 @@ class Follower:
         """Wait until the table is as wanted."""
         await self._wait(lambda: unmarked(self.table.rows()) == wanted)
         assert unmarked(self.table.rows()) == wanted
+
+    async def until_shown(self) -> None:
+        """Wait until the table as it was has come."""
+        await self._wait(lambda: self.snapshots > 0)
+        assert self.snapshots == 1
+
+    async def until_changed(self) -> None:
+        """Wait until a change has come."""
+        await self._wait(lambda: self.deltas > 0)
+        assert self.deltas > 0
 
     async def until_last(self) -> None:
         """Wait until the event has come that `tables_now` wrote last."""
@@ -117,9 +128,19 @@ def test_many_clients_across_a_kill_end_with_the_tables(served: Served) -> None:
         async with AsyncClient(served.url) as client:
             places = [*PLACES, *(("events", account) for account in ACCOUNTS)]
             followers = [Follower(client, *places[n % len(places)]) for n in range(150)]
-            writing = asyncio.create_task(asyncio.to_thread(served.write, told[60:], 2))
-            await asyncio.sleep(1)
+            for one in followers:
+                await one.until_shown()
+            is_dead = asyncio.Event()
+
+            async def write() -> None:
+                await asyncio.to_thread(served.write, told[60:140], 2)
+                await is_dead.wait()
+                await asyncio.to_thread(served.write, told[140:], 2)
+
+            writing = asyncio.create_task(write())
+            await next(one for one in followers if one.topic == "events").until_changed()
             served.kill()
+            is_dead.set()
             await asyncio.to_thread(served.start)
             await writing
             wanted = await tables_now(client)
@@ -303,6 +324,10 @@ def test_a_mark_is_the_one_current_when_its_row_is_sent(shared: Served) -> None:
         ({"op": "subscribe", "id": 7, "topic": "alerts", "account": "A1"}, "unknown-topic", 7),
         ({"op": "subscribe", "id": 7, "topic": "pnl", "account": "A1"}, "topic-not-yet", 7),
         ({"op": "subscribe", "id": 7, "topic": "risk"}, "topic-not-yet", 7),
+        *(
+            ({"op": "subscribe", "id": 7, "topic": topic, "account": name}, "unknown-account", 7)
+            for topic, name in (("positions", "\0"), ("events", "a\0"), ("deals", " a"))
+        ),
         ({"op": "unsubscribe", "id": 9}, "unknown-subscription", 9),
         (b"binary", "invalid-request", None),
     ],

@@ -13,7 +13,7 @@ from schemas.envelope import Recorded
 from schemas.validity import PartitionState
 from streams import entity_store
 from streams.batch import Evolve
-from streams.log import TOPICS, TopicPartition
+from streams.log import TopicPartition
 from streams.memory import (
     NO_RECORD,
     EntityRef,
@@ -72,21 +72,6 @@ def catch_up(
             entity_store.write_work(connection, [work])
             work.publish(state.next_offset)
         entity_store.write_checkpoints(connection, {place: (state.next_offset, state.term)})
-
-
-def rebuild_entities(log: PostgresLog, evolve: Evolve) -> None:
-    """Make the whole index again from the log, a partition at a time."""
-    connection = log.connect()
-    try:
-        for topic in TOPICS:
-            for partition in range(log.partitions):
-                place = (topic, partition)
-                with connection.transaction():
-                    lock(connection, [place])
-                    entity_store.forget(connection, place)
-                    catch_up(log, connection, place, evolve)
-    finally:
-        connection.close()
 
 
 def _reading_from(

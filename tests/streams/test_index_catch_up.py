@@ -3,10 +3,10 @@
 import pytest
 
 from domain import decider
-from streams.catch_up import catch_up, rebuild_entities
+from streams.index_catch_up import catch_up
 from streams.ledger import Ledger
 from streams.postgres_log import PostgresLog
-from tests.streams.books import index_rows
+from tests.streams.books import index_rows, rebuild_index
 from tests.streams.requests import cash, deal, define, open_account, price, send
 
 STORY = [
@@ -42,7 +42,7 @@ def rows(log: PostgresLog) -> dict[str, list[tuple[object, ...]]]:
 def test_rebuilt_it_is_the_same_to_the_byte(log: PostgresLog) -> None:
     before = rows(log)
     assert len(before["decider_entities"]) > 30
-    rebuild_entities(log, decider.evolve)
+    rebuild_index(log)
     assert rows(log) == before
 
 
