@@ -71,6 +71,7 @@ class Channel:
         self._recent: dict[tuple[Any, ...], _Kept] = {}
         self._bytes = 0
         self._floor: dict[int, int] = {}
+        self._too_old_at = float("inf")
         self._updates: dict[str, Update | None] = {}
 
     def live_ask(self, moved: frozenset[int] | None = None) -> Ask | None:
@@ -87,8 +88,8 @@ class Channel:
         if self.position is None and piece.is_whole:
             self._begin_at(piece)
 
-    def advance(self, piece: Piece) -> None:
-        """Take what is new, and stir the subscribers if it is any row.
+    def advance(self, piece: Piece) -> list[Subscriber]:
+        """Take what is new; return the subscribers who are to be stirred, all if it is any row.
 
         After another version of the read model they all begin again.
         """
@@ -98,9 +99,7 @@ class Channel:
             self.position, self._offsets = piece.position, piece.reached
             self._updates.clear()
             self._remember(piece.rows)
-        if piece.rows or piece.previous is None:
-            for subscriber in list(self.subscribers):
-                subscriber.stir()
+        return list(self.subscribers) if piece.rows or piece.previous is None else []
 
     def update_since(self, position: str, offsets: Offsets) -> Update | NeedsRead | None:
         """Return what a subscriber at a position is to be sent; None when it has everything."""
@@ -108,7 +107,8 @@ class Channel:
             return None
         if not position.startswith(self._stamp + "."):
             return NEEDS_READ
-        self._forget()
+        if time.monotonic() >= self._too_old_at:
+            self._forget()
         if position not in self._updates:
             if any(offsets.get(place, 0) < floor for place, floor in self._floor.items()):
                 return NEEDS_READ
@@ -155,6 +155,8 @@ class Channel:
             self._floor[row.partition] = max(self._floor.get(row.partition, 0), row.offset + 1)
         if dropped:
             self._updates.clear()
+        first = next(iter(self._recent.values()), None)
+        self._too_old_at = float("inf") if first is None else first.read_at + KEPT_S
 
     def _too_many(self) -> Iterator[_Kept]:
         excess, size = len(self._recent) - KEPT_ROWS, self._bytes

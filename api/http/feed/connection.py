@@ -84,7 +84,8 @@ class Subscription:
 
     def stir(self) -> None:
         """Look at the channel as soon as the wire is ready."""
-        self.connection.stir(self)
+        if not self.is_ended:
+            self.connection.stir(self)
 
     def take(self, piece: Piece) -> None:
         """Take what was read for this subscription."""

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import lru_cache
 from typing import Any, Final, Protocol
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -148,6 +149,7 @@ class FeedProtocol(WebSocketsSansIOProtocol):
         self.loop.call_later(_LEAVE_S, self.transport.abort)
 
 
+@lru_cache(maxsize=1024)
 def _text_head(size: int) -> bytes:
     """Return what stands before a whole text of a server (RFC 6455, section 5.2)."""
     if size < 126:

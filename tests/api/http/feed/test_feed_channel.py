@@ -77,7 +77,8 @@ class Hub:
         ask = self.channel.live_ask()
         piece = None if ask is None else self.table.piece(ask)
         if piece is not None:
-            self.channel.advance(piece)
+            for subscriber in self.channel.advance(piece):
+                subscriber.stir()
 
 
 class Peer:
