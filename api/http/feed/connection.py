@@ -18,9 +18,7 @@ from api.http.feed.frames import (
     Subscribe,
     Unsubscribe,
     problem,
-    write_delta,
     write_frame,
-    write_snapshot,
 )
 from api.http.feed.reading import Ask, Piece
 from api.http.feed.tokens import Offsets
@@ -102,16 +100,15 @@ class Subscription:
         """Return the frame of what was read; None where it is no news to the client."""
         asked_from, first = self.position, self.told is None
         self.position, self.offsets = piece.position, piece.reached
-        rows = b",".join(row.json for row in piece.rows)
         if piece.previous is None:
             self.told = piece.position
-            return write_snapshot(self.id, piece.position, rows)
-        if not rows and not first:
+            return piece.frame(self.id, None)
+        if not piece.rows and not first:
             return None
         previous = self.told if self.told is not None else asked_from
         assert previous is not None
         self.told = piece.position
-        return write_delta(self.id, previous, piece.position, rows)
+        return piece.frame(self.id, previous)
 
     def frame_of_update(self, update: Update) -> bytes:
         """Return the frame of changes that all subscribers share."""

@@ -13,8 +13,9 @@ from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
+from api.http.feed.frames import write_delta, write_snapshot
 from api.http.feed.sources import SOURCES, Found, Place, Source, today
 from api.http.feed.tokens import Offsets, is_behind, offsets_of, position_of, stamp_of
 from api.tables import json_row
@@ -69,6 +70,23 @@ class Piece(Struct, frozen=True):
     reached: Offsets
     rows: Sequence[ChangedRow]
     is_whole: bool
+    _frames: dict[tuple[int | str, str | None], bytes] = field(default_factory=dict)
+
+    def frame(self, told_id: int | str, previous: str | None) -> bytes:
+        """Return the frame for a subscription: one for all that begin or go on alike.
+
+        A snapshot where `previous` is None. A frame may be large, and many ask at once.
+        """
+        frame = self._frames.get((told_id, previous))
+        if frame is None:
+            rows = b",".join(row.json for row in self.rows)
+            frame = (
+                write_snapshot(told_id, self.position, rows)
+                if previous is None
+                else write_delta(told_id, previous, self.position, rows)
+            )
+            self._frames[told_id, previous] = frame
+        return frame
 
 
 class Checkpoint(Struct, frozen=True):

@@ -23,6 +23,8 @@ _log = logging.getLogger(__name__)
 EXTENSION: Final = "daybook.wire"
 _KERNEL_BYTES: Final = 131_072
 """What the kernel may hold for a client that is slow; the rest is conflated here."""
+_COPIED_BYTES: Final = 4096
+"""A larger frame is written as it is: many clients who are slow hold the same one."""
 _LEAVE_S: Final = 5.0
 _TEXT: Final = 0x81
 """The first byte of a frame that is a whole text."""
@@ -130,7 +132,11 @@ class FeedProtocol(WebSocketsSansIOProtocol):
 
     def write_frame(self, frame: bytes) -> None:
         """Write a text frame, put into its few bytes here: websockets makes objects of each."""
-        if self.conn.state is State.OPEN:  # else the client has just closed
+        if self.conn.state is not State.OPEN:  # the client has just closed
+            return
+        if len(frame) > _COPIED_BYTES:
+            self.transport.writelines((_text_head(len(frame)), frame))
+        else:
             self.transport.write(_text_head(len(frame)) + frame)
 
     def end(self, code: int, reason: str) -> None:
