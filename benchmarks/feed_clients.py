@@ -4,11 +4,13 @@ They answer pings, and keep when each frame came and what was in it; nothing els
 """
 
 import base64
+import contextlib
+import itertools
 import os
 import select
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -16,7 +18,11 @@ from msgspec import Struct
 
 _TEXT: Final = 0x81
 _PING: Final = 0x89
+_WAIT_S: Final = 60.0
 _MASK: Final = b"\0\0\0\0"
+_READ: Final = bytearray(262_144)
+"""What is read into, by all in turn: as much memory for each read would cost more than the read."""
+_READ_VIEW: Final = memoryview(_READ)
 
 
 class Heard(Struct):
@@ -65,11 +71,11 @@ class BareClient:
 
     def take(self) -> None:
         """Read what has come."""
-        data = self.socket.recv(262_144)
+        size = self.socket.recv_into(_READ)
         at_ns = time.monotonic_ns()
-        if not data:
+        if not size:
             raise ConnectionError("the server has gone")
-        self._buffer += data
+        self._buffer += _READ_VIEW[:size]
         if not self.is_open:
             head, end, self._buffer = self._buffer.partition(b"\r\n\r\n")
             assert end
@@ -120,8 +126,34 @@ class Crowd:
                 self._by_fd[fd].take()
         return True
 
+    def read_to_the_end(self) -> None:
+        """Read what a server that is gone has left in the sockets, and leave."""
+        for client in self.clients:
+            with contextlib.suppress(ConnectionError):
+                while True:
+                    client.take()
+        self.close()
+
     def close(self) -> None:
         """Leave."""
         self._poll.close()
         for client in self.clients:
             client.socket.close()
+
+
+def topic_of(account: str) -> dict[str, object]:
+    """Return the frame that subscribes to an account's deals."""
+    return {"op": "subscribe", "id": 1, "topic": "deals", "account": account}
+
+
+def joined(port: int, account: str, clients: int, positions: Sequence[str] = ()) -> Crowd:
+    """Connect clients, each from where it was; return once each has heard something."""
+    crowd = Crowd()
+    for _ in range(clients):
+        crowd.join(BareClient(port))
+    assert crowd.read_until(lambda: all(one.is_open for one in crowd.clients), _WAIT_S)
+    topic = topic_of(account)
+    for one, position in itertools.zip_longest(crowd.clients, positions):
+        one.say(topic if position is None else {**topic, "from": position})
+    assert crowd.read_until(lambda: all(one.heard for one in crowd.clients), _WAIT_S)
+    return crowd

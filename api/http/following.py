@@ -32,6 +32,9 @@ _REST: Final = 2.0
 """So many times as long as it projected it rests while nobody waits. Many events projected together
 cost little more than one, and who writes them has the processor meanwhile."""
 _MOST_REST_S: Final = 0.05
+_SETTLES_S: Final = 1.0
+"""So often transfers are looked for that a crash has left on their way: whoever sends one carries it
+to its end."""
 TOPIC_OF: Final[dict[str, Topic]] = {one.name: one.topic for one in PROJECTIONS}
 """Topics by the projection that folds them."""
 
@@ -129,11 +132,11 @@ class Follower:
                 self._stopped.wait(BACK_OFF_S)
 
     def _follow(self, parts: Parts) -> None:
+        settles_at = float("-inf")
         while not self._stopped.is_set():
             self._wake.clear()
             began = looked_at = time.monotonic()
             if self._projects:
-                finish_transfers(parts)
                 parts.projector.catch_up()
                 looked_at = time.monotonic()
             rested_at = looked_at + min(_REST * (looked_at - began), _MOST_REST_S)
@@ -144,6 +147,9 @@ class Follower:
             else:
                 with contextlib.suppress(RuntimeError):  # the loop has ended
                     self._loop.call_soon_threadsafe(self._tell, reached, looked_at)
+            if self._projects and looked_at >= settles_at:
+                finish_transfers(parts)
+                settles_at = looked_at + _SETTLES_S
             self._wake.wait(WAITED_FOR_S if self._waiters else IDLE_S)
             self._rest(rested_at)
 
