@@ -2,7 +2,8 @@
 
 The server asks for tokens, and the client's may see these accounts alone. The client speaks HTTP
 by hand over kept connections, so that it takes little of what is measured. Beside it, in the same
-run, a bare FastAPI application that answers a constant of the same length.
+run, a bare FastAPI application that answers a constant of the same length, and the disk alone: a
+command is answered once the disk has it.
 """
 
 import asyncio
@@ -32,6 +33,8 @@ _WARM_S: Final = 1.0
 _CONNECTIONS: Final = 8
 _QUERIES_A_SECOND: Final = 500
 _COMMANDS_A_SECOND: Final = 300
+_PAGE: Final = 8192
+_NO_OTHERS: Final = itertools.repeat(("", None))
 _BARE: Final = """
 import sys, uvicorn
 from fastapi import FastAPI
@@ -82,8 +85,35 @@ def main(*, full: bool = False) -> list[Row]:
             rows, length = asyncio.run(_asked(port, token, SECONDS[full]))
         with _bare(length) as port:
             bare = asyncio.run(_capacity(port, token, SECONDS[full], _same_point))
-    beside = {"beside": "bare FastAPI, a constant", "other": bare}
-    return [*(msgspec.structs.replace(row, **beside) for row in rows[:2]), *rows[2:]]
+        disk = _synced_ms(home.folder, SECONDS[full])
+    others = {
+        "point read": itertools.repeat(("bare FastAPI, a constant", bare)),
+        "command at": zip(itertools.repeat("the disk alone"), _middle_and_p99(disk), strict=False),
+    }
+    return [_beside(row, *next(others.get(row.what[:10], _NO_OTHERS))) for row in rows]
+
+
+def _beside(row: Row, beside: str, other: float | None) -> Row:
+    return msgspec.structs.replace(row, beside=beside, other=other)
+
+
+def _synced_ms(folder: Path, seconds: float) -> list[float]:
+    """Return how long the disk takes to have a page, from when it was due, at the commands' rate.
+
+    As a database does it: into a file that is there already.
+    """
+    taken: list[float] = []
+    with (folder / "synced").open("wb") as file:
+        file.write(bytes(_PAGE * int(_COMMANDS_A_SECOND * seconds)))
+        os.fsync(file.fileno())
+        start = time.perf_counter()
+        for number in range(int(_COMMANDS_A_SECOND * seconds)):
+            due = start + number / _COMMANDS_A_SECOND
+            time.sleep(max(0.0, due - time.perf_counter()))
+            os.pwrite(file.fileno(), b"x" * _PAGE, _PAGE * number)
+            os.fdatasync(file.fileno())
+            taken.append((time.perf_counter() - due) * 1e3)
+    return taken
 
 
 def _token(home: Path) -> str:
@@ -156,11 +186,16 @@ async def _asked(port: int, token: str, seconds: float) -> tuple[list[Row], int]
 def _quantiles(
     what: str, taken_ms: Sequence[float], median: float | None, most: float
 ) -> list[Row]:
-    ordered = sorted(taken_ms)
+    middle, p99 = _middle_and_p99(taken_ms)
     return [
-        Row(what=f"{what}, median", unit="ms", ours=statistics.median(ordered), target=median),
-        Row(what=f"{what}, p99", unit="ms", ours=ordered[len(ordered) * 99 // 100], target=most),
+        Row(what=f"{what}, median", unit="ms", ours=middle, target=median),
+        Row(what=f"{what}, p99", unit="ms", ours=p99, target=most),
     ]
+
+
+def _middle_and_p99(taken_ms: Sequence[float]) -> tuple[float, float]:
+    ordered = sorted(taken_ms)
+    return statistics.median(ordered), ordered[len(ordered) * 99 // 100]
 
 
 def _query(number: int) -> str:
