@@ -6,6 +6,7 @@ from domain.commands import CloseAccount, OpenAccount, Request
 from domain.decisions import Accepted, Decision, Known, Lacking, Refused, Stamped, View
 from domain.entities import Account
 from domain.events import AccountChanged, AccountClosed, AccountOpened
+from domain.times import Day
 
 _BASE_CURRENCY = "USD"
 ASSUMED = "assumed"
@@ -56,7 +57,16 @@ def _open(account: Account | None, request: Request, command: OpenAccount) -> De
     }
     if changes.keys() <= {"from_date"}:
         return Known(account.offset, account.seq)
-    return Accepted(AccountChanged(**changes), request.flags)
+    return refused_as_earlier(command.from_date, settings.from_date) or Accepted(
+        AccountChanged(**changes), request.flags
+    )
+
+
+def refused_as_earlier(told: Day | None, held: Day | None) -> Refused | None:
+    """Refuse settings told for an earlier date than those that hold: what holds is the latest."""
+    if told is None or held is None or told >= held:
+        return None
+    return Refused("earlier_from", {"from": told, "held_from": held})
 
 
 def evolve_account(account: Account | None, stamped: Stamped) -> Account:

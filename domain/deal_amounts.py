@@ -50,24 +50,24 @@ def cost_and_legs(
         extras = money.EXACT.add(own_fees, _signed(sign, deal.accrued_interest))
     computed = None
     if deal.price is not None:
-        computed = at_cost_scale(
-            money.multiply(deal.price, deal.quantity, terms.multiplier, terms.price_unit)
-        )
-    net = deal.net
-    if net is not None and computed is None and deal.gross is None and sign * net > 0:
+        factors = deal.price, deal.quantity, terms.multiplier, terms.price_unit
+        computed = at_cost_scale(money.shortened(money.multiply(*factors), *factors))
+    gross, net = deal.gross, deal.net
+    if gross is not None and gross < 0 and (deal.price is None or deal.price >= 0):
+        gross = money.negated(gross)
+    known = computed if gross is None else gross
+    if net is not None and _is_turned(net, sign, known, extras, terms):
         net = money.negated(net)
         flags.append("net_sign_assumed")
-    if deal.gross is not None:
-        cost = deal.gross
-        if cost < 0 and (deal.price is None or deal.price >= 0):
-            cost = money.negated(cost)
+    if gross is not None:
+        cost = gross
     elif net is not None and (computed is None or terms.cash_style == "paid"):
         cost = _signed(-sign, money.add((net, extras)))
     else:
         cost = computed if computed is not None else money.ZERO
     if computed is not None and cost is not computed and _differs(cost, computed):
         flags.append("gross_differs")
-    own_cash = money.EXACT.subtract(_signed(-sign, cost), extras)
+    own_cash = _cash(sign, cost, extras)
     if terms.cash_style == "margined":
         own_cash = money.negated(own_fees)
     elif net is not None:
@@ -75,6 +75,27 @@ def cost_and_legs(
             flags.append("net_differs")
         own_cash = net
     return cost, _legs(deal, terms, sign, own_cash), tuple(flags)
+
+
+def _cash(sign: int, cost: Decimal, extras: Decimal) -> Decimal:
+    """Return what a deal's cost and its fees and interest come to, into the account positive."""
+    return money.EXACT.subtract(_signed(-sign, cost), extras)
+
+
+def _is_turned(
+    net: Decimal, sign: int, cost: Decimal | None, extras: Decimal, terms: Terms
+) -> bool:
+    """Tell whether a net has the sign of the other side: nothing else is told, or all but it fits.
+
+    A fee may be more than a sale brings, so the sign alone says nothing where there is a cost.
+    """
+    if net * sign <= 0:
+        return False
+    if cost is None:
+        return True
+    expected = _cash(sign, cost, extras)
+    fits = not _differs(money.negated(net), expected)
+    return terms.cash_style == "paid" and fits and _differs(net, expected)
 
 
 def _own_fees(deal: DealFields) -> Decimal:

@@ -144,7 +144,13 @@ def _correct(
             chain_id = own_id
     elif own is not None:
         flags = (*flags, REVERSED_BEFORE_ARRIVAL)
-    event = DealCorrected(**fields, ref_deal_id=command.ref_deal_id, chain_id=chain_id)
+    goes_on = own is not None and own.status == "corrected" and own_id != chain_id
+    event = DealCorrected(
+        **fields,
+        ref_deal_id=command.ref_deal_id,
+        chain_id=chain_id,
+        continues_as=own_id if goes_on else None,
+    )
     if chain is None:
         flags = (*flags, "unknown_deal")
     if NO_EFFECT.isdisjoint(flags):
@@ -180,6 +186,9 @@ def _amend(view: View, request: Request, command: AmendDealTerms) -> Decision:
         return Refused("deal_busted", {"id": command.deal_id})
     if chain.assumed is None:
         return Refused("terms_were_told", {"id": command.deal_id})
+    if command.terms.kind == "fx" and command.terms.base_currency is None:
+        lacks = f"the terms of {command.deal_id!r} do not say which currency is exchanged"
+        return Lacking("unknown_instrument", lacks)
     cost, legs, flags = cost_and_legs(chain.assumed, command.terms)
     event = DealTermsAmended(
         **msgspec.structs.asdict(command), chain_id=chain_id, cost=cost, legs=legs
@@ -197,7 +206,7 @@ def _late_fees(
     legs = tuple(
         CashLeg(
             currency=fee.currency,
-            amount=-fee.amount,
+            amount=money.negated(fee.amount),
             settlement_date=fee.settlement_date,
         )
         for fee in command.fees

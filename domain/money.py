@@ -19,6 +19,8 @@ MAX_DIGITS: Final = 38
 """Digits that one number may have in all: what Arrow's decimal128 and every SQL store can hold."""
 MAX_SCALE: Final = 18
 """Digits after the point of a number that is told."""
+MAX_COST_DIGITS: Final = 200
+"""Digits of a cost: four factors of 38 make it, and costs are added up, but not without end."""
 QUANTITY_SCALE: Final = 18
 COST_SCALE: Final = 36
 DISPLAY_SCALE: Final = 10
@@ -74,6 +76,23 @@ def check_decimal(number: Decimal, field: str) -> Decimal:
     return number
 
 
+def check_cost(cost: Decimal, field: str) -> Decimal:
+    """Return a cost when the folds can hold it exactly, written without an exponent.
+
+    What the ledger made of told numbers has more digits than one of them. Raises InvalidValue for
+    what is not finite, or has more than 36 decimals or 200 digits.
+    """
+    _, digits, exponent = cost.as_tuple()
+    if (
+        not isinstance(exponent, int)
+        or exponent < -COST_SCALE
+        or len(digits) + max(exponent, 0) > MAX_COST_DIGITS
+    ):
+        expected = f"a plain decimal number of at most {MAX_COST_DIGITS} digits"
+        raise InvalidValue(field, cost, f"{expected}, {COST_SCALE} of them after the point")
+    return cost.quantize(Decimal(1), context=EXACT) if exponent > 0 else cost
+
+
 def add(values: Iterable[Decimal]) -> Decimal:
     """Return the exact sum."""
     total = ZERO
@@ -87,6 +106,21 @@ def multiply(product: Decimal, *factors: Decimal) -> Decimal:
     for factor in factors:
         product = EXACT.multiply(product, factor)
     return product
+
+
+def shortened(product: Decimal, *factors: Decimal) -> Decimal:
+    """Return a product without trailing zeros beyond the greatest scale that a factor has.
+
+    The scale of a product is the sum of its factors', and so of zeros that nobody has told.
+    """
+    scale = exponent_of(product)
+    least = min(map(exponent_of, factors))
+    if scale >= least:
+        return product
+    shorter = _normalized(product)
+    if exponent_of(shorter) <= least:
+        return shorter
+    return EXACT.quantize(product, Decimal(1).scaleb(least))
 
 
 def negated(number: Decimal) -> Decimal:

@@ -36,7 +36,7 @@ def unfill_order(
     order: Order, quantity: Decimal, price: Decimal | None, told: OrderTold | None = None
 ) -> Order:
     """Return an order without a fill that was busted, or corrected: the new one comes after."""
-    return settle(_add_fill(order, -quantity, price), told)
+    return settle(_add_fill(order, money.negated(quantity), price), told)
 
 
 def _fill(

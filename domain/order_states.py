@@ -217,10 +217,8 @@ def _average_agrees(order: Order, told: Decimal) -> bool:
     exponent = told.as_tuple().exponent
     scale = max(-exponent, _LEAST_AVERAGE_SCALE) if isinstance(exponent, int) else 0
     unit = Decimal(1).scaleb(-scale)
-    difference = abs(
-        money.EXACT.subtract(order.cum_notional, money.multiply(told, order.cum_quantity))
-    )
-    return difference < money.multiply(unit, order.cum_quantity)
+    difference = money.EXACT.subtract(order.cum_notional, money.multiply(told, order.cum_quantity))
+    return difference.copy_abs() < money.multiply(unit, order.cum_quantity)
 
 
 def settle(order: Order, told: OrderTold | None = None, notes: tuple[str, ...] = ()) -> Order:

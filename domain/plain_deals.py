@@ -86,11 +86,8 @@ def plain_deal(
         if fee.currency != command.currency or fee.settlement_date is not None:
             return None
         fees = _add(fees, fee.amount)
-    cost = _multiply(price, command.quantity)
-    if booked.factor is not None:
-        cost = _multiply(cost, booked.factor)
-    written = str(cost)
-    if len(written) > _MOST_DIGITS or "E" in written:
+    cost = _cost(price, command.quantity, booked)
+    if cost is None:
         return None
     if booked.terms.cash_style == "margined":
         cash = money.negated(fees)
@@ -127,6 +124,20 @@ def plain_deal(
         capitalise_fees=account.settings.fees == "capitalised",
     )
     return event if bare else replace(event, **dict(_rarer(values)))
+
+
+def _cost(price: Decimal, quantity: Decimal, booked: PlainTerms) -> Decimal | None:
+    """Return what a deal comes to, None where that is to be rounded or written otherwise."""
+    cost = _multiply(price, quantity)
+    if booked.factor is not None:
+        cost = _multiply(cost, booked.factor)
+    written = str(cost)
+    if len(written) > _MOST_DIGITS or "E" in written:
+        return None
+    if written[-1] == "0" and "." in written:
+        terms = booked.terms
+        return money.shortened(cost, price, quantity, terms.multiplier, terms.price_unit)
+    return cost
 
 
 def _keeps_terms(command: RecordDeal) -> bool:

@@ -5,7 +5,7 @@ from typing import Final
 import msgspec
 
 from domain import commands, events
-from domain.accounts import ASSUMED
+from domain.accounts import ASSUMED, refused_as_earlier
 from domain.commands import Request
 from domain.decisions import Accepted, Decision, Known, Refused, Stamped, View
 from domain.entities import Entity, Instrument, Named
@@ -59,7 +59,9 @@ def _define(view: View, request: Request, command: commands.DefineInstrument) ->
         if not existing.assumed:
             return Known(existing.offset, existing.seq)
         return Accepted(events.InstrumentChanged(**told))
-    return Accepted(events.InstrumentChanged(**told))
+    return refused_as_earlier(command.from_date, existing.terms.from_date) or Accepted(
+        events.InstrumentChanged(**told)
+    )
 
 
 def _named(view: View, kind: str, name: str, content_hash: str, event: Event) -> Decision:

@@ -29,7 +29,7 @@ _RFC3339: Final = re.compile(
 )
 _FRACTION: Final = re.compile(r"[.,](\d+)", re.ASCII)
 _DAY: Final = re.compile(r"(\d{4})-?(\d\d)-?(\d\d)", re.ASCII)
-_EXPECTED_TIME: Final = (
+EXPECTED_TIME: Final = (
     "an RFC 3339 time with a zone, such as 2024-01-02T14:30:00Z, in the years 1678 to 2261"
 )
 _EXPECTED_DAY: Final = "a date such as 2024-01-02, in the years 1678 to 2261"
@@ -49,40 +49,55 @@ def _zone(name: str) -> ZoneInfo:
     return ZoneInfo(name)
 
 
-def parse_instant(text: str, field: str, default_zone: str | None = None) -> Instant:
+def parse_instant(
+    text: str, field: str, default_zone: str | None = None, *, first_of_two: bool = False
+) -> Instant:
     """Return a told time as an Instant.
 
-    A time without a zone is read in `default_zone`; without one it is an error, not a guess.
-    Raises InvalidValue.
+    A time without a zone is read in `default_zone`; without one it is an error, not a guess. So is
+    one that the zone had never or twice, when its clocks were changed; of two, `first_of_two`
+    takes the earlier. Raises InvalidValue.
     """
     match = _RFC3339.fullmatch(text.strip())
     if match is None:
-        raise InvalidValue(field, text, _EXPECTED_TIME)
+        raise InvalidValue(field, text, EXPECTED_TIME)
     year, month, day, hour, minute, second, fraction, utc, sign, off_h, off_m = match.groups()
     try:
         moment = datetime(  # noqa: DTZ001 - the zone is put on below
             int(year), int(month), int(day), int(hour), int(minute), int(second or 0)
         )
     except ValueError:
-        raise InvalidValue(field, text, _EXPECTED_TIME) from None
+        raise InvalidValue(field, text, EXPECTED_TIME) from None
     if not FIRST_YEAR <= moment.year <= LAST_YEAR:
-        raise InvalidValue(field, text, _EXPECTED_TIME)
+        raise InvalidValue(field, text, EXPECTED_TIME)
     if sign:
         if int(off_h) > _MOST_OFFSET_H or int(off_m) > _LAST_MINUTE:
-            raise InvalidValue(field, text, _EXPECTED_TIME)
+            raise InvalidValue(field, text, EXPECTED_TIME)
         offset = timedelta(hours=int(off_h), minutes=int(off_m))
         moment = moment - offset if sign == "+" else moment + offset
     elif not utc:
         if default_zone is None:
-            raise InvalidValue(field, text, _EXPECTED_TIME)
-        moment = _to_utc(moment, default_zone)
+            raise InvalidValue(field, text, EXPECTED_TIME)
+        first, second = (_to_utc(moment.replace(fold=fold), default_zone) for fold in (0, 1))
+        if first != second and not (first_of_two and first < second):
+            how_often = "twice" if first < second else "never"
+            expected = f"a time with its offset from UTC: {default_zone} had this one {how_often}"
+            raise InvalidValue(field, text, expected)
+        moment = first
     if not FIRST_YEAR <= moment.year <= LAST_YEAR:
-        raise InvalidValue(field, text, _EXPECTED_TIME)
+        raise InvalidValue(field, text, EXPECTED_TIME)
     return Instant(f"{moment:%Y-%m-%dT%H:%M:%S}.{(fraction or '').ljust(9, '0')}Z")
 
 
 def _to_utc(naive: datetime, zone_name: str) -> datetime:
     return naive.replace(tzinfo=zone(zone_name)).astimezone(UTC).replace(tzinfo=None)
+
+
+def is_one_of_two(instant: Instant, zone_name: str) -> bool:
+    """Tell whether a zone's clocks showed the time of an instant twice."""
+    local = datetime.fromisoformat(instant[:19]).replace(tzinfo=UTC).astimezone(zone(zone_name))
+    first, second = (local.replace(fold=fold).utcoffset() for fold in (0, 1))
+    return first is not None and second is not None and first > second
 
 
 def precision_of(text: str) -> TimePrecision:

@@ -52,7 +52,13 @@ def _refuse_send(account_id: str, command: SendTransfer) -> Refused | None:
         return Refused("empty_transfer")
     amounts = [leg.amount for leg in command.cash] + [leg.quantity for leg in command.legs]
     smallest = min(amounts)
-    return Refused("not_positive", {"amount": to_plain(smallest)}) if smallest <= 0 else None
+    if smallest <= 0:
+        return Refused("not_positive", {"amount": to_plain(smallest)})
+    for lot in (lot for leg in command.legs for lot in leg.lots):
+        if lot.cost is not None or lot.opened_at is not None:
+            # What leaves has the cost and the date that it had here: the book knows them.
+            return Refused("cost_told", {"lot": lot.lot})
+    return None
 
 
 def _return(

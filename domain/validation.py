@@ -11,12 +11,12 @@ from typing import Any, Final, NewType, get_args, get_type_hints
 import msgspec
 from msgspec import Struct
 
-from domain import commands
-from domain.commands import Command, Request
+from domain import commands, events
+from domain.commands import AmendDealTerms, Command, Request
 from domain.currencies import check_currency
 from domain.errors import InvalidValue
 from domain.identifiers import check_id
-from domain.money import check_decimal
+from domain.money import check_cost, check_decimal
 from domain.times import Day, Instant, parse_day, parse_instant, zone
 
 Check = Callable[[Any, str], Any]
@@ -27,14 +27,19 @@ _CURRENCIES: Final = frozenset(
 _IDS: Final = frozenset(
     ("instrument", "to_account", "from_account", "portfolio", "parent", "lot", "new_instrument")
 )
-_POSITIVE: Final[dict[type, tuple[str, ...]]] = {
-    commands.RecordDeal: ("quantity",),
-    commands.CorrectDeal: ("quantity",),
-}
 _ORIGIN: Final = ("actor", "correlation_id", "causation_id", "flags")
 _NOTHING: Final = ()
-_ABOVE_ZERO: Final = "a number above 0; `side` says which way"
 _OTHER_THAN_ZERO: Final = "a number other than 0"
+_NAMES: Final = frozenset(
+    (
+        (commands.RecordPrice, "source"),
+        (commands.IdentifyInstrument, "scheme"),
+        (commands.IdentifyInstrument, "value"),
+    )
+)
+"""Texts that are parts of keys."""
+_LEAST_WHOLE: Final = -(2**63)
+_MOST_WHOLE: Final = 2**63 - 1
 
 
 def check_request(request: Request) -> Request:
@@ -60,15 +65,20 @@ def check_command(command: Command) -> Command:
     """Return the command in canonical form; raises InvalidValue for the first bad field."""
     checked = _checked(command, "")
     assert isinstance(checked, type(command))
-    for name in _POSITIVE.get(type(command), ()):
-        value = getattr(checked, name)
-        if not value > 0:
-            raise InvalidValue(name, value, _ABOVE_ZERO)
     if isinstance(checked, commands.MovePosition):
         for leg in checked.legs:
             if not leg.quantity:
                 raise InvalidValue("legs.quantity", leg.quantity, _OTHER_THAN_ZERO)
+    if isinstance(checked, AmendDealTerms):
+        _check_exchange(checked.terms)
     return checked
+
+
+def _check_exchange(terms: events.Terms) -> None:
+    """Check that terms say what is exchanged where, and only where, a currency is."""
+    if (terms.kind == "fx") is (terms.base_currency is None):
+        expected = "the currency that is bought or sold, beside kind fx and no other"
+        raise InvalidValue("terms.base_currency", terms.base_currency, expected)
 
 
 def _checked(value: Struct, path: str) -> Struct:
@@ -89,17 +99,19 @@ def _checked(value: Struct, path: str) -> Struct:
 def _checks(struct: type[Struct]) -> tuple[Check | None, ...]:
     """Return what checks each field of a struct, in their order."""
     hints = get_type_hints(struct)
-    return tuple(_check_of(name, hints[name]) for name in struct.__struct_fields__)
+    return tuple(_check_of(struct, name, hints[name]) for name in struct.__struct_fields__)
 
 
-def _check_of(name: str, hint: Any) -> Check | None:
+def _check_of(struct: type[Struct], name: str, hint: Any) -> Check | None:
     parts = {hint, *get_args(hint)}
     if Instant in parts:
         return parse_instant
     if Day in parts:
         return parse_day
     if Decimal in parts:
-        return check_decimal
+        return _NUMBERS.get((struct, name), check_decimal)
+    if int in parts:
+        return _check_whole
     for part in parts:
         inner = next((one for one in (part, *get_args(part)) if _is_struct(one)), None)
         if inner is not None:
@@ -112,7 +124,58 @@ def _check_of(name: str, hint: Any) -> Check | None:
         return check_id
     if name in ("ids", "identifiers"):
         return _check_ids
+    if (struct, name) in _NAMES:
+        return _check_name
     return check_texts if str in parts else None
+
+
+def _check_above_zero(value: Decimal, path: str) -> Decimal:
+    checked = check_decimal(value, path)
+    if not checked > 0:
+        raise InvalidValue(path, value, "a number above 0")
+    return checked
+
+
+def _check_size(value: Decimal, path: str) -> Decimal:
+    checked = check_decimal(value, path)
+    if not checked > 0:
+        raise InvalidValue(path, value, "a number above 0; `side` says which way")
+    return checked
+
+
+def _check_not_zero(value: Decimal, path: str) -> Decimal:
+    checked = check_decimal(value, path)
+    if not checked:
+        raise InvalidValue(path, value, _OTHER_THAN_ZERO)
+    return checked
+
+
+def _check_whole(value: int, path: str) -> int:
+    if not _LEAST_WHOLE <= value <= _MOST_WHOLE:
+        raise InvalidValue(path, value, "a whole number of 64 bits")
+    return value
+
+
+_NUMBERS: Final[dict[tuple[type[Struct], str], Check]] = {
+    (commands.RecordDeal, "quantity"): _check_size,
+    (commands.CorrectDeal, "quantity"): _check_size,
+    **{
+        (struct, name): _check_above_zero
+        for struct in (
+            commands.RecordDeal,
+            commands.CorrectDeal,
+            commands.DefineInstrument,
+            events.Terms,
+        )
+        for name in ("multiplier", "price_unit")
+    },
+    (commands.RecordPrice, "unit"): _check_above_zero,
+    (events.LotPick, "quantity"): _check_above_zero,
+    (events.LotTold, "quantity"): _check_not_zero,
+    # A cost that the ledger made has more decimals than any that is told.
+    (events.LotTold, "cost"): check_cost,
+}
+"""What a number has to be beside what every number is, by struct and field."""
 
 
 def _is_struct(hint: Any) -> bool:
@@ -127,6 +190,10 @@ def _check_nested(value: Any, path: str) -> Any:
         same = all(new is old for new, old in zip(after, value, strict=True))
         return value if same else after
     return _checked(value, f"{path}.")
+
+
+def _check_name(value: str, path: str) -> str:
+    return check_id(value, path) if value else value
 
 
 def _check_zone(value: str, path: str) -> str:

@@ -14,11 +14,32 @@ from domain.times import Instant, to_ns
 
 CHANGED_OFFSET: Final = "changed_offset"
 """Column of every row: the offset, in its partition, of the event that changed it last."""
+_LONGEST_NAME: Final = 400
+_LEAST_WHOLE: Final = -(2**63)
+_MOST_WHOLE: Final = 2**63 - 1
 
 
 def time_ns(instant: Instant) -> int:
     """Return nanoseconds since 1970: most instants of a log share their minute with others."""
     return _minute_ns(instant[:17]) + int(instant[17:19] + instant[20:29])
+
+
+def bounded(sequence: int) -> int:
+    """Return a place among equal times as its column holds it: in 64 bits.
+
+    Commands that tell a larger one are refused; a log may hold some from before they were.
+    """
+    if _LEAST_WHOLE <= sequence <= _MOST_WHOLE:
+        return sequence
+    return _MOST_WHOLE if sequence > 0 else _LEAST_WHOLE
+
+
+def indexed(name: str) -> str:
+    """Return a name as far as a key can hold it: Postgres takes 2,704 bytes for a whole one.
+
+    Commands that tell a longer one are refused; a log may hold some from before they were.
+    """
+    return name[:_LONGEST_NAME]
 
 
 @lru_cache(maxsize=65536)

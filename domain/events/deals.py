@@ -77,11 +77,13 @@ class DealRecorded(DealFields, frozen=True, kw_only=True, omit_defaults=True):
 class DealCorrected(DealRecorded, frozen=True, kw_only=True, omit_defaults=True):
     """A deal takes the place of `ref_deal_id`, any id of its chain; the whole deal is told anew.
 
-    `chain_id` is the id of the chain's first deal, as the decider found it.
+    `chain_id` is the id of the chain's first deal, as the decider found it. Where a correction of
+    this one came first, the chain goes on as that one's, `continues_as`.
     """
 
     ref_deal_id: str
     chain_id: str
+    continues_as: str | None = None
 
 
 class DealBusted(Timed, frozen=True, kw_only=True, omit_defaults=True):

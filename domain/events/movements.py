@@ -33,6 +33,8 @@ class CashReversed(Timed, frozen=True, kw_only=True, omit_defaults=True):
     cash_id: str
     ref_cash_id: str
     booked_date: Day | None = None
+    note_id: str | None = None
+    note_digest: str | None = None
 
 
 class PositionMoved(Timed, frozen=True, kw_only=True, omit_defaults=True):

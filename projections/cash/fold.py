@@ -68,13 +68,15 @@ class CashFold:
         if self._fresh:
             return ()
         batch = self._opened(batch)
-        cash, origins = set(), set()
+        cash: set[tuple[str, str]] = set()
+        origins: set[Origin] = set()
         for one in batch:
             if type(one) is Stamped and type(one.event) in _REPLACING:
-                origin = _replaced(one)
-                origins.add(origin)
-                if origin[1] == "cash":
-                    cash.add((one.key, origin[2]))
+                replaced = _replaced(one)
+                origins.update(replaced)
+                cash.update(
+                    (one.key, fact_id) for _, source, fact_id in replaced if source == "cash"
+                )
         wanted = [
             Wanted(CASH, CASH.key, self._cash.unseen(cash)),
             Wanted(CASH_LEGS, CASH_LEGS.key[:3], sorted(origins - self._origins_given)),
@@ -146,7 +148,8 @@ class CashFold:
             elif isinstance(event, events.CashReversed):
                 self._reverse_cash(one, event)
             # What a correction was told to replace goes, even where its own legs have no effect.
-            removed = self._remove(one, _replaced(one)) if kind in _REPLACING else []
+            origins = _replaced(one) if kind in _REPLACING else ()
+            removed = [leg for origin in origins for leg in self._remove(one, origin)]
             if not one.flags or has_effect(one.flags):
                 for leg in _leg_rows(one, removed):
                     self._add(leg)
@@ -168,19 +171,28 @@ class CashFold:
             self._cash.put((one.key, event.ref_cash_id), after)
 
     def _remove(self, one: Stamped, origin: Origin) -> list[CashLegRow]:
-        """Take out the legs of a fact and return them; amended terms leave late fees alone."""
-        kept, removed = [], []
-        for key in self._of_origin.pop(origin, []):
+        """Take out the legs of a fact and return them, but for late fees that another takes on."""
+        heir, removed = _heir(one), []
+        if _is_chain(one, origin, self._of_origin[origin]):
+            return []
+        for key in self._of_origin.pop(origin):
             row: CashLegRow = self._legs.by_key[key]
-            if isinstance(one.event, events.DealTermsAmended) and row.leg.startswith("fee/"):
-                kept.append(key)
+            if heir is not None and row.leg.startswith("fee/"):
+                self._hand_on(row, heir, one.offset)
                 continue
             self._legs.delete(key)
             removed.append(row)
             self._move_balance(row, money.EXACT.minus(row.amount), one.offset)
-        if kept:
-            self._of_origin[origin] = kept
         return removed
+
+    def _hand_on(self, leg: CashLegRow, chain_id: str, offset: int) -> None:
+        """Make a leg one of a deal's chain; what it moves stays as it is."""
+        key = (leg.account, leg.source, chain_id, leg.leg)
+        if leg.source_id != chain_id:
+            self._legs.delete(self._legs.key_of(leg))
+            moved = msgspec.structs.replace(leg, source_id=chain_id, changed_offset=offset)
+            self._legs.insert(key, moved)
+        self._of_origin[key[:3]].append(key)
 
     def _add(self, leg: CashLegRow) -> None:
         key = (leg.account, leg.source, leg.source_id, leg.leg)
@@ -231,17 +243,41 @@ class CashFold:
         return kept[table.name].by_key.values()
 
 
-def _replaced(one: Stamped) -> Origin:
-    """Return whose legs an event takes out, for good or for its own."""
-    match one.event:
+def _replaced(one: Stamped) -> tuple[Origin, ...]:
+    """Return whose legs an event takes out, for good or for its own.
+
+    Fees may have come before the correction that they name.
+    """
+    event = one.event
+    match event:
+        case events.DealCorrected() if event.deal_id != event.chain_id:
+            return (one.key, "deal", event.chain_id), (one.key, "deal", event.deal_id)
         case events.DealCorrected() | events.DealBusted() | events.DealTermsAmended():
-            return one.key, "deal", one.event.chain_id
+            return ((one.key, "deal", event.chain_id),)
         case events.CashReversed():
-            return one.key, "cash", one.event.ref_cash_id
+            return ((one.key, "cash", event.ref_cash_id),)
         case events.PositionMoveReversed():
-            return one.key, "movement", one.event.ref_movement_id
+            return ((one.key, "movement", event.ref_movement_id),)
         case _:
             raise AssertionError(f"{type(one.event).__name__} replaces nothing")
+
+
+def _is_chain(one: Stamped, origin: Origin, legs: list[tuple[str, ...]]) -> bool:
+    """Tell whether a correction's own id is a chain that goes on: a correction of it came first."""
+    if not isinstance(one.event, events.DealCorrected) or origin[2] == one.event.chain_id:
+        return False
+    return any(not leg.startswith("fee/") for *_, leg in legs)
+
+
+def _heir(one: Stamped) -> str | None:
+    """Return the chain whose late fees stay when an event takes out a deal's legs, if one's do."""
+    match one.event:
+        case events.DealTermsAmended(chain_id=chain_id):
+            return chain_id
+        case events.DealCorrected() as event:
+            return event.chain_id if has_effect(one.flags) else event.continues_as
+        case _:
+            return None
 
 
 def _legs_of(one: Stamped) -> tuple[CashLeg, ...]:
@@ -341,7 +377,7 @@ def _cash_row(one: Stamped, event: events.CashMoved) -> CashRow:
 
 PROJECTION: Final = Projection(
     name="cash",
-    version=1,
+    version=2,
     topic="events",
     handles=_HANDLES,
     tables=(CASH, CASH_LEGS, BALANCE_DAYS),

@@ -10,7 +10,8 @@ from msgspec import Struct
 
 from domain import events
 from domain.decisions import Stamped
-from projections.rows import Changed, Projection, Rows, Table, Wanted
+from domain.identifiers import MAX_ID_LENGTH
+from projections.rows import Changed, Projection, Rows, Table, Wanted, indexed
 
 _DEFINING: Final = (events.InstrumentDefined, events.InstrumentChanged)
 _ACTIONS: Final = (
@@ -185,8 +186,8 @@ def _instrument(
 def _identifier(one: Stamped, event: events.InstrumentIdentified) -> IdentifierRow:
     return IdentifierRow(
         instrument=one.key,
-        scheme=event.scheme,
-        value=event.value,
+        scheme=event.scheme[:MAX_ID_LENGTH],
+        value=indexed(event.value),
         from_date=event.from_date or "",
         to_date=event.to_date,
         changed_offset=one.offset,
@@ -214,7 +215,7 @@ def _action(
 
 PROJECTION: Final = Projection(
     name="instruments",
-    version=1,
+    version=2,
     topic="reference",
     handles=frozenset(_HANDLES),
     tables=_TABLES,

@@ -218,7 +218,7 @@ def _row(account: str, order: Order, one: Stamped) -> OrderRow:
 
 PROJECTION: Final = Projection(
     name="orders",
-    version=2,
+    version=3,
     topic="events",
     handles=_ORDER_EVENTS | _REPLACING | {events.DealRecorded},
     tables=(ORDERS, FILLS),

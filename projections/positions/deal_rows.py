@@ -1,5 +1,6 @@
 """Fold events about deals and moved units to their rows; a chain of corrections is one row."""
 
+from collections.abc import Sequence
 from decimal import Decimal
 from operator import attrgetter
 from typing import Any, Final
@@ -24,7 +25,7 @@ from domain.events import (
 )
 from domain.times import Instant
 from projections.positions.tables import DealRow, MovementRow
-from projections.rows import time_ns
+from projections.rows import bounded, time_ns
 
 MovedEvent = PositionMoved | TransferSent | TransferReceived | TransferReturned
 _DETAILS: Final = (
@@ -70,7 +71,7 @@ def deal_row(one: Stamped, event: DealRecorded, before: DealRow | None, status: 
         terms.price_unit,
         status,
         time_ns(one.event_time),
-        event.sequence,
+        bounded(event.sequence),
         before.seq if before else one.seq,
         event.trade_date or one.event_time[:10],
         event.settlement_date,
@@ -140,7 +141,7 @@ def told_after_bust(one: Stamped, before: DealRow, event: DealCorrected) -> Deal
 
 def amended(one: Stamped, before: DealRow, event: DealTermsAmended) -> DealRow:
     """Return the row of a deal whose assumed terms are now known."""
-    late = [fee_of(fee) for fee in (before.details or {}).get("late_fees", ())]
+    late = late_fees(before)
     late_own = money.add(fee.amount for fee in late if fee.currency == before.currency)
     return msgspec.structs.replace(
         before,
@@ -173,8 +174,15 @@ def busted(one: Stamped, before: DealRow, ref: str) -> DealRow:
     )
 
 
-def with_late_fees(before: DealRow, fees: tuple[Fee, ...], offset: int) -> DealRow:
-    """Return the row of a deal after fees that came later."""
+def late_fees(row: DealRow) -> list[Fee]:
+    """Return the fees of a deal that came after it."""
+    return [fee_of(told) for told in (row.details or {}).get("late_fees", ())]
+
+
+def with_late_fees(before: DealRow, fees: Sequence[Fee], offset: int) -> DealRow:
+    """Return the row of a deal after fees that came later; the same where there are none."""
+    if not fees:
+        return before
     listed = [*(before.details or {}).get("late_fees", []), *map(fee_told, fees)]
     late = money.add(fee.amount for fee in fees if fee.currency == before.currency)
     return msgspec.structs.replace(
@@ -225,7 +233,7 @@ def movement_rows(one: Stamped, event: MovedEvent) -> list[MovementRow]:
             action_id=action_id,
             status="effective" if has_effect(one.flags) else "reversed",
             event_time_ns=time_ns(one.event_time),
-            sequence=event.sequence,
+            sequence=bounded(event.sequence),
             seq=one.seq,
             trade_date=trade_date,
             recorded_time_ns=time_ns(one.recorded_time),
@@ -242,16 +250,22 @@ def reversed_leg(one: Stamped, before: MovementRow) -> MovementRow:
 
 
 def _lots(leg: UnitLeg, sends: bool) -> list[list[Any]] | None:
-    """Return the lots of a leg, signed like it: what is sent is told as positive."""
+    """Return the lots of a leg, signed like it: what is sent is told as positive.
+
+    What is sent leaves at the cost that it has here, whatever somebody told.
+    """
     if not leg.lots:
         return None
-    sign = money.EXACT.minus if sends else money.EXACT.plus
+    if sends:
+        return [
+            [lot.lot, money.to_plain(money.negated(lot.quantity)), None, None] for lot in leg.lots
+        ]
     return [
         [
             lot.lot,
-            money.to_plain(sign(lot.quantity)),
+            money.to_plain(lot.quantity),
             None if lot.opened_at is None else Instant(lot.opened_at),
-            None if lot.cost is None else money.to_plain(sign(lot.cost)),
+            None if lot.cost is None else money.to_plain(lot.cost),
         ]
         for lot in leg.lots
     ]

@@ -46,6 +46,7 @@ class Deal(Struct, frozen=True, gc=False):
     minus what a sale brings, in the currency of cost, before fees. `fees36` is positive for a cost
     and holds only fees in that currency. `lots` names what a closing takes. The lot it opens has
     the deal's id and `event_time`. `terms`, its multiplier and price unit, are only carried along.
+    `told_ns` is when the ledger was told of it as it is now, by its last correction.
     """
 
     key: PositionKey
@@ -59,6 +60,7 @@ class Deal(Struct, frozen=True, gc=False):
     capitalise_fees: bool = False
     lots: tuple[NamedLot, ...] = ()
     terms: tuple[Decimal, Decimal] | None = None
+    told_ns: int = 0
 
 
 class UnitLeg(Struct, frozen=True, gc=False):
@@ -86,6 +88,7 @@ class Movement(Struct, frozen=True, gc=False):
     seq: int
     legs: tuple[UnitLeg, ...]
     cash: tuple[CashLeg, ...] = ()
+    told_ns: int = 0
 
 
 Fact = Deal | Movement

@@ -21,7 +21,7 @@ from projections.plain import Folded, PlainDeal, whole
 from projections.positions import deal_rows
 from projections.positions.book import Place, PositionBook
 from projections.positions.facts import PositionKey
-from projections.positions.history import CHAINED, MOVED, POSITION, History, Keys
+from projections.positions.history import CHAINED, MOVED, POSITION, History, Keys, chains_of
 from projections.positions.lots import Method
 from projections.positions.plan import HANDLES, METHODS, Plan, plan_of
 from projections.positions.row_facts import fact_keys
@@ -34,7 +34,7 @@ from projections.positions.tables import (
     WAITING_FEES,
     LotMethodRow,
 )
-from projections.rows import Changed, Projection, Rows, Table, Wanted
+from projections.rows import Changed, Projection, Rows, Table, Wanted, bounded
 
 _METHOD_OF: Final = {method.value: method for method in Method}
 
@@ -76,7 +76,7 @@ class PositionsFold:
         for one in plan.others:
             event = one.event
             if type(event) in CHAINED:
-                deals.add((one.key, event.chain_id))  # type: ignore[attr-defined]
+                deals.update((one.key, chain_id) for chain_id in chains_of(event))
             elif isinstance(event, events.PositionMoveReversed):
                 movements.add((one.key, event.ref_movement_id))
         unknown = [place for place in movements if not history.knows_movement(*place)]
@@ -176,9 +176,10 @@ class PositionsFold:
     def _changed_within(self, plan: Plan) -> set[PositionKey]:
         """Return the positions of deals that the batch both makes and changes."""
         chains = {
-            (one.key, one.event.chain_id)  # type: ignore[attr-defined]
+            (one.key, chain_id)
             for one in plan.others
             if type(one.event) in CHAINED
+            for chain_id in chains_of(one.event)
         }
         if not chains:
             return set()
@@ -339,7 +340,7 @@ class PositionsFold:
 
 
 def _place_of(one: Any) -> Place:
-    return one.event_time, one.event.sequence, one.seq
+    return one.event_time, bounded(one.event.sequence), one.seq
 
 
 def _is_late(
@@ -353,7 +354,7 @@ def _is_late(
     `last` has the positions' places, `seen` those that this batch has moved on; where the event is
     not late, its own are added to `seen`.
     """
-    place = (one.event_time, one.event.sequence, one.seq)  # type: ignore[attr-defined]
+    place = _place_of(one)
     for key in keys:
         held = seen.get(key) or last.get(key)
         if held is not None and place < held:
@@ -365,7 +366,7 @@ def _is_late(
 
 PROJECTION: Final = Projection(
     name="positions",
-    version=2,
+    version=3,
     topic="events",
     handles=HANDLES,
     tables=(DEALS, MOVEMENTS, LOT_METHODS, LOTS, POSITIONS, WAITING_FEES),

@@ -106,7 +106,7 @@ class History:
             case events.DealRecorded():
                 return self.record(one)
             case events.DealBusted():
-                self._drop_fees(one.key, event.chain_id)
+                self._taken_fees(one.key, event.chain_id)
                 self._change(
                     one, event.chain_id, lambda row: deal_rows.busted(one, row, event.deal_id)
                 )
@@ -143,7 +143,8 @@ class History:
             return None
         row = deal_rows.deal_row(one, event, None, "effective")
         if self._waiting:
-            row = self._with_waiting_fees(row)
+            waited = self._taken_fees(one.key, event.deal_id)
+            row = deal_rows.with_late_fees(row, waited, one.offset)
         self.deals.insert((one.key, event.deal_id), row)
         return deal_fact(row, one.event_time, key)
 
@@ -160,14 +161,26 @@ class History:
             self.complete_positions.difference_update([one.position for one in deals])
 
     def _correct(self, one: Stamped, event: events.DealCorrected) -> None:
-        self._drop_fees(one.key, event.chain_id)
         before: DealRow | None = self.deals.get(one.key, event.chain_id)
+        late = [*self._taken_fees(one.key, event.chain_id)]
+        if event.deal_id != event.chain_id:
+            late += self._taken_fees(one.key, event.deal_id)
         if before is not None and before.status == "busted":
             row = deal_rows.told_after_bust(one, before, event)
         else:
+            if before is not None:
+                late = [*deal_rows.late_fees(before), *late]
             status = "corrected" if has_effect(one.flags) else "busted"
             row = deal_rows.deal_row(one, event, before, status)
+            if has_effect(one.flags):
+                row = deal_rows.with_late_fees(row, late, one.offset)
         self.deals.put((one.key, event.chain_id), row)
+        if event.continues_as is not None:
+            self._change(
+                one,
+                event.continues_as,
+                lambda heir: deal_rows.with_late_fees(heir, late, one.offset),
+            )
 
     def _change(self, one: Stamped, chain_id: str, change: Callable[[DealRow], DealRow]) -> None:
         before = self.deals.get(one.key, chain_id)
@@ -187,17 +200,14 @@ class History:
             self._fees.insert((one.key, event.fee_id), row)
             self._waiting[one.key, event.chain_id].append(event.fee_id)
 
-    def _with_waiting_fees(self, row: DealRow) -> DealRow:
-        for fee_id in self._waiting.pop((row.account, row.deal_id), ()):
-            waiting: WaitingFeesRow = self._fees.by_key[row.account, fee_id]
-            fees = tuple(map(deal_rows.fee_of, waiting.fees))
-            row = deal_rows.with_late_fees(row, fees, row.changed_offset)
-            self._fees.delete((row.account, fee_id))
-        return row
-
-    def _drop_fees(self, account: str, chain_id: str) -> None:
-        for fee_id in self._waiting.pop((account, chain_id), ()):
+    def _taken_fees(self, account: str, deal_id: str) -> list[events.Fee]:
+        """Return the fees that wait for a deal, which then wait no more."""
+        taken: list[events.Fee] = []
+        for fee_id in self._waiting.pop((account, deal_id), ()):
+            waiting: WaitingFeesRow = self._fees.by_key[account, fee_id]
+            taken += map(deal_rows.fee_of, waiting.fees)
             self._fees.delete((account, fee_id))
+        return taken
 
     def _move(self, one: Stamped, event: deal_rows.MovedEvent) -> Fact | None:
         rows = deal_rows.movement_rows(one, event)
@@ -220,7 +230,8 @@ class History:
             own = () if event.terms.kind == "fx" else (key,)
             if not isinstance(event, events.DealCorrected):
                 return own
-            return (*own, *self._chain_key(one.key, event.chain_id))
+            replaced = [self._chain_key(one.key, chain_id) for chain_id in chains_of(event)]
+            return (*own, *(key for keys in replaced for key in keys))
         if isinstance(event, events.DealTermsAmended):
             # The terms may make a position of an exchange of currencies, or the other way round.
             row = self.deals.get(one.key, event.chain_id)
@@ -292,6 +303,13 @@ class History:
     def waiting_fees(self) -> Iterable[WaitingFeesRow]:
         """Return the fees whose deal has not come."""
         return self._fees.by_key.values()
+
+
+def chains_of(event: events.Event) -> tuple[str, ...]:
+    """Return the chains of deals that an event about one changes."""
+    chain_id: str = event.chain_id  # type: ignore[attr-defined]
+    heir = event.continues_as if isinstance(event, events.DealCorrected) else None
+    return (chain_id,) if heir is None else (chain_id, heir)
 
 
 def _keys_of_legs(legs: list[MovementRow]) -> Keys:

@@ -33,6 +33,9 @@ COST_UNKNOWN: Final = "cost_unknown"
 """Units came in without a cost: it counts as 0."""
 LOTS_UNMATCHED: Final = "lots_unmatched"
 """The lots that a fact named do not cover what it closed."""
+SENT_LOTS_OUTDATED: Final = "sent_lots_outdated"
+"""What came before a transfer was told, or corrected, after it: other lots may leave here than
+arrived there."""
 PROCEEDS_ELSEWHERE: Final = "proceeds_elsewhere"
 """Units left for something in another currency than their cost: realised has the cost alone."""
 
@@ -68,7 +71,9 @@ class Lot(Struct, gc=False):
 class PositionState(Struct):
     """A position: `cost36` is the sum of its open lots' costs, `lots` are in order of opening.
 
-    `opened` counts the lots that were ever opened.
+    `opened` counts the lots that were ever opened. `latest_told_ns` is when the ledger was told
+    the last of the facts applied one by one; those that a stored state has were told before any to
+    come.
     """
 
     key: PositionKey
@@ -79,6 +84,7 @@ class PositionState(Struct):
     lots: deque[Lot] = field(default_factory=deque)
     flags: set[str] = field(default_factory=set)
     opened: int = 0
+    latest_told_ns: int = 0
 
 
 Opener = tuple[str, str | None, str]

@@ -15,6 +15,10 @@
    loses its cost, and a cash merger earns the cash minus the cost. A reason that only changes the
    place of units (opening, transfer, allocation) realises nothing: the cost leaves with them.
 
+5. What a transfer sends, the other account is told as it was then. Where a fact that comes before
+   it in trade order was told or corrected after it, other lots may leave on a second look, or
+   another cost: the position is flagged.
+
 Where cost was released and profit is realised, `realised - cost_basis` of the currency changes by
 the movement's cash exactly.
 """
@@ -26,12 +30,14 @@ from typing import Final
 
 from msgspec import Struct, field
 
+from domain.cash import TRANSFER_IDS
 from domain.errors import InvalidValue
 from domain.money import divide_half_even
 from projections.positions.facts import Movement, NamedLot, UnitLeg
 from projections.positions.lots import (
     COST_UNKNOWN,
     PROCEEDS_ELSEWHERE,
+    SENT_LOTS_OUTDATED,
     Book,
     Lot,
     Method,
@@ -74,6 +80,12 @@ class _Progress(Struct):
     heirs: set[str] = field(default_factory=set)
     touched: list[Lot] = field(default_factory=list)
 
+    @property
+    def is_sent(self) -> bool:
+        """Whether the units go to another account, which was told which lots they are."""
+        movement_id = self.movement.movement_id
+        return movement_id.startswith(TRANSFER_IDS) and movement_id.endswith("/sent")
+
 
 def apply_movement(book: Book, movement: Movement, method: Method) -> list[Lot]:
     """Change a book by a movement; return the lots touched, one perhaps twice.
@@ -99,6 +111,9 @@ def apply_movement(book: Book, movement: Movement, method: Method) -> list[Lot]:
             _open_unknown(progress, incoming)
     if movement.reason not in _WITHOUT_PNL:
         _realise(progress)
+    for leg in movement.legs:
+        position = book[leg.key]
+        position.latest_told_ns = max(position.latest_told_ns, movement.told_ns)
     return progress.touched
 
 
@@ -121,6 +136,8 @@ def _take_out(progress: _Progress, book: Book, leg: UnitLeg) -> _Incoming:
         parts = release(position, -closing, leg.lots, progress.method)
         progress.released[leg.key.currency] += [(position, part) for part in parts]
         progress.touched += [lot for lot, _, _ in parts]
+        if progress.is_sent and position.latest_told_ns > progress.movement.told_ns:
+            position.flags.add(SENT_LOTS_OUTDATED)
     return _Incoming(
         position, leg.quantity - closing, () if closing else leg.lots, whole=not closing
     )

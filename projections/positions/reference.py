@@ -44,6 +44,7 @@ def _apply_deal(book: Book, deal: Deal, method: Method) -> list[Lot]:
         raise InvalidValue("quantity", 0, f"a quantity other than 0 in deal {deal.deal_id}")
     opener = (deal.deal_id, deal.deal_id, deal.event_time)
     position = position_at(book, deal.key)
+    position.latest_told_ns = max(position.latest_told_ns, deal.told_ns)
     cost36 = _charged(position, deal)
     return trade(position, deal.quantity, cost36, opener, deal.lots, method)
 

@@ -52,6 +52,7 @@ def deal_fact(
         row.capitalise_fees,
         _named_by(row.details) if row.details and "lots" in row.details else (),
         (row.multiplier, row.price_unit),
+        row.recorded_time_ns,
     )
 
 
@@ -63,9 +64,12 @@ def _named_by(details: dict[str, Any]) -> tuple[NamedLot, ...]:
 
 
 def movement_fact(legs: list[MovementRow]) -> Movement | None:
-    """Return what a movement's legs do; None where it was reversed or moves cash alone."""
+    """Return what a movement's legs do; None where it was reversed or moves cash alone.
+
+    Legs and lots without units move nothing.
+    """
     first = legs[0]
-    units = [leg for leg in legs if leg.instrument is not None]
+    units = [leg for leg in legs if leg.instrument is not None and leg.quantity]
     if first.status != "effective" or not units:
         return None
     return Movement(
@@ -80,13 +84,15 @@ def movement_fact(legs: list[MovementRow]) -> Movement | None:
             for leg in legs
             if leg.instrument is None
         ),
+        told_ns=first.recorded_time_ns,
     )
 
 
 def _unit_leg(leg: MovementRow) -> UnitLeg:
     assert leg.instrument is not None
     key = PositionKey(leg.account, leg.instrument, leg.currency)
-    lots = tuple(_named_lot(*lot) for lot in leg.lots or ())
+    named = (_named_lot(*lot) for lot in leg.lots or ())
+    lots = tuple(lot for lot in named if lot.quantity)
     return UnitLeg(key, to_scaled(leg.quantity, QUANTITY_SCALE), lots)
 
 

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from domain.decisions import Stamped
 from domain.events import PriceRecorded
-from projections.rows import Changed, Projection, Rows, Table, Wanted, time_ns
+from projections.rows import Changed, Projection, Rows, Table, Wanted, indexed, time_ns
 
 
 class PriceRow(Struct, frozen=True):
@@ -55,7 +55,7 @@ class PricesFold:
                     instrument=one.key,
                     event_time_ns=time_ns(one.event_time),
                     kind=event.kind,
-                    source=event.source,
+                    source=indexed(event.source),
                     seq=one.seq,
                     price=event.price,
                     currency=event.currency,
@@ -81,7 +81,7 @@ class PricesFold:
 
 PROJECTION: Final = Projection(
     name="prices",
-    version=1,
+    version=2,
     topic="prices",
     handles=frozenset((PriceRecorded,)),
     tables=(PRICES,),

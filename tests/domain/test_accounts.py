@@ -49,6 +49,23 @@ def test_an_assumed_account_gives_way_to_what_is_told() -> None:
     assert isinstance(journal.submit(OpenAccount(base_currency="USD")), Known)
 
 
+def test_settings_of_an_earlier_date_do_not_replace_those_that_hold() -> None:
+    journal = Journal()
+    journal.accept(OpenAccount(portfolio="P1", from_date="2024-01-01"))
+    earlier = OpenAccount(portfolio="P0", from_date="2020-01-01")
+    assert journal.refuse(earlier) == "earlier_from"
+    known = OpenAccount(portfolio="P1", from_date="2020-01-01")  # nothing would change
+    assert isinstance(journal.submit(known), Known)
+    journal.accept(OpenAccount(portfolio="P2", from_date="2024-01-01"))
+    journal.accept(OpenAccount(portfolio="P3"))
+    assert _settings(journal).portfolio == "P3"
+    journal.accept(DefineInstrument(sector="a", from_date="2024-01-01"), key="X")
+    earlier_terms = DefineInstrument(sector="b", from_date="2023-12-31")
+    assert journal.refuse(earlier_terms, key="X") == "earlier_from"
+    journal.accept(DefineInstrument(sector="b", from_date="2024-01-02"), key="X")
+    journal.accept(DefineInstrument(sector="a"), key="X")
+
+
 def test_an_account_is_closed_once() -> None:
     journal = Journal()
     assert isinstance(journal.submit(CloseAccount()), Lacking)

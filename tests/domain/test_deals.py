@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from domain import money
 from domain.commands import (
     AmendDealTerms,
     AssignLots,
@@ -22,8 +23,12 @@ from domain.commands import (
 from domain.decisions import Accepted, Known, Lacking, Refused
 from domain.entities import Alias, Deal, Order
 from domain.events import CashLeg, Fee, LotPick, OrderTold, Terms
+from domain.postings import balance, postings
+from projections.cash.fold import PROJECTION as CASH
+from projections.cash.tables import CASH_LEGS
 from projections.positions.fold import PROJECTION as POSITIONS
-from projections.positions.tables import DEALS
+from projections.positions.tables import DEALS, WAITING_FEES
+from projections.positions.tables import POSITIONS as POSITION_ROWS
 from tests.domain.journal import Journal, at
 from tests.projections.row_store import fold_fresh
 
@@ -52,6 +57,11 @@ def correct(deal_id: str, ref: str, quantity: str = "7", **told: Any) -> Correct
 
 def bust(deal_id: str, ref: str) -> BustDeal:
     return BustDeal(deal_id=deal_id, ref_deal_id=ref)
+
+
+def late_fee(ref: str) -> RecordFees:
+    fee = Fee(kind="tax", amount=D(3), currency="USD")
+    return RecordFees(fee_id="f1", deal_id=ref, fees=(fee,))
 
 
 def in_force(journal: Journal) -> dict[str, Decimal]:
@@ -84,6 +94,32 @@ def test_any_order_of_arrival_ends_in_the_same_books(
         assert list(in_force(journal).values()) == [D(text) for text in expected], order
         for command in order:
             assert isinstance(journal.submit(command), Known)
+
+
+LATE: list[tuple[list[Command], dict[str, str], str]] = [
+    # what is told, the fees of positions and balances that come of it, in any order of arrival
+    ([deal(), correct("c1", "d1"), late_fee("d1")], {"USD": "3"}, "-38"),
+    ([deal(), correct("c1", "d1"), late_fee("c1")], {"USD": "3"}, "-38"),
+    ([deal(), correct("c1", "d1"), correct("c2", "c1", "6"), late_fee("d1")], {"USD": "3"}, "-33"),
+    ([deal(), correct("c1", "d1"), bust("b1", "d1"), late_fee("c1")], {}, "0"),
+]
+
+
+@pytest.mark.parametrize(("story", "fees", "cash"), LATE)
+def test_late_fees_stay_with_their_deal_in_any_order_of_arrival(
+    story: list[Command], fees: dict[str, str], cash: str
+) -> None:
+    for order in permutations(story):
+        journal = Journal()
+        journal.accept(OpenAccount(base_currency="USD"))
+        journal.accept(DefineInstrument(), key="X")
+        for command in order:
+            journal.accept(command)
+        made = fold_fresh(POSITIONS, journal.events["events"])
+        charged = {row.currency: str(row.fees) for row in made.rows(POSITION_ROWS) if row.fees}
+        assert (charged, list(made.rows(WAITING_FEES))) == (fees, []), order
+        legs = fold_fresh(CASH, journal.events["events"]).rows(CASH_LEGS)
+        assert money.add(leg.amount for leg in legs) == D(cash), order
 
 
 def test_a_correction_of_any_id_means_the_current_version(journal: Journal) -> None:
@@ -225,6 +261,17 @@ def test_fees_that_come_late(journal: Journal) -> None:
     assert journal.accept(early).flags == ("unknown_deal",)
 
 
+def test_what_is_taken_out_again_keeps_every_digit(with_order: Journal) -> None:
+    journal, most = with_order, D("12345678901234567890.123456789012345678")
+    fee = Fee(kind="tax", amount=most, currency="USD")
+    journal.accept(deal(quantity=str(most), order_id="o1"))
+    late = journal.accept(RecordFees(fee_id="f1", deal_id="d1", fees=(fee,))).event
+    assert money.add((late.legs[0].amount, most)) == 0
+    assert set(balance(postings(late)).values()) == {D(0)}
+    journal.accept(bust("b1", "d1"))
+    assert (order_of(journal).cum_quantity, order_of(journal).cum_notional) == (0, 0)
+
+
 def test_terms_that_were_assumed_are_amended_once(journal: Journal) -> None:
     journal.accept(DefineInstrument(), key="Z", flags=("assumed",))
     assert journal.accept(deal(instrument="Z")).flags == ("terms_assumed",)
@@ -238,6 +285,9 @@ def test_terms_that_were_assumed_are_amended_once(journal: Journal) -> None:
     assert isinstance(journal.submit(AmendDealTerms(deal_id="d9", terms=Terms())), Lacking)
     told = journal.accept(deal("d3", instrument="Z", kind="equity"))
     assert told.flags == ()
+    journal.accept(deal("d4", instrument="Z"))
+    nameless = AmendDealTerms(deal_id="d4", terms=Terms(kind="fx"))
+    assert isinstance(journal.submit(nameless), Lacking)
 
 
 def test_lots_named_after_the_sale(journal: Journal) -> None:

@@ -4,12 +4,16 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from domain import money
 from domain.commands import RecordDeal
 from domain.deal_amounts import cost_and_legs
 from domain.events import Fee, Terms
 
 D = Decimal
+FACTORS = st.decimals(-10_000, 10_000, places=4)
 PAID = Terms()
 FUTURE = Terms(kind="future", cash_style="margined", multiplier=D(50))
 BOND = Terms(kind="bond", price_unit=D("0.01"), multiplier=D(1))
@@ -36,6 +40,18 @@ def booked(
 
 CASES: dict[str, tuple[dict[str, Any], str, dict[str, str], tuple[str, ...]]] = {
     "price only": ({"price": "10.25"}, "102.50", {"USD": "-102.50"}, ()),
+    "no more zeros than were told": (
+        {"price": "10.50", "quantity": "1.50"},
+        "15.75",
+        {"USD": "-15.75"},
+        (),
+    ),
+    "no fewer zeros than were told": (
+        {"price": "10.00", "quantity": "1.5000"},
+        "15.0000",
+        {"USD": "-15.0000"},
+        (),
+    ),
     "a sale": ({"price": "10.25", "side": "sell"}, "102.50", {"USD": "102.50"}, ()),
     "with a fee": ({"price": "10", "fees": (fee("1.25"),)}, "100", {"USD": "-101.25"}, ()),
     "a sale with a fee": (
@@ -53,6 +69,36 @@ CASES: dict[str, tuple[dict[str, Any], str, dict[str, str], tuple[str, ...]]] = 
         (),
     ),
     "net of the wrong sign": ({"net": "100"}, "100", {"USD": "-100"}, ("net_sign_assumed",)),
+    "net of the wrong sign beside a price": (
+        {"price": "10", "net": "101.25", "fees": (fee("1.25"),)},
+        "100.00",
+        {"USD": "-101.25"},
+        ("net_sign_assumed",),
+    ),
+    "net of the wrong sign beside a gross amount": (
+        {"gross": "100", "net": "-98.75", "side": "sell", "fees": (fee("1.25"),)},
+        "100",
+        {"USD": "98.75"},
+        ("net_sign_assumed",),
+    ),
+    "net of the wrong sign and size": (
+        {"price": "10", "net": "90"},
+        "-90",
+        {"USD": "90"},
+        ("gross_differs",),
+    ),
+    "a fee above what a sale brings": (
+        {"price": "0.01", "net": "-0.90", "side": "sell", "fees": (fee("1"),)},
+        "0.10",
+        {"USD": "-0.90"},
+        (),
+    ),
+    "net of the wrong sign of a future": (
+        {"terms": FUTURE, "price": "2", "net": "1000"},
+        "1000",
+        {},
+        (),
+    ),
     "net beats price within rounding": (
         {"price": "3.333", "net": "-33.33"},
         "33.33",
@@ -86,8 +132,8 @@ CASES: dict[str, tuple[dict[str, Any], str, dict[str, str], tuple[str, ...]]] = 
     ),
     "accrued interest is paid": (
         {"terms": BOND, "price": "99.5", "quantity": "1000", "accrued_interest": "12.34"},
-        "995.000",
-        {"USD": "-1007.340"},
+        "995.00",
+        {"USD": "-1007.34"},
         (),
     ),
     "accrued interest is received": (
@@ -98,14 +144,14 @@ CASES: dict[str, tuple[dict[str, Any], str, dict[str, str], tuple[str, ...]]] = 
             "accrued_interest": "12.34",
             "side": "sell",
         },
-        "995.000",
-        {"USD": "1007.340"},
+        "995.00",
+        {"USD": "1007.34"},
         (),
     ),
     "a price in pence": (
         {"terms": PENCE, "price": "123.4", "currency": "GBP"},
-        "12.340",
-        {"GBP": "-12.340"},
+        "12.34",
+        {"GBP": "-12.34"},
         (),
     ),
     "a fee in another currency": (
@@ -194,3 +240,14 @@ def test_38_digits_are_kept() -> None:
     cost, legs, _ = booked(quantity="9" * 38, price="9" * 38)
     assert cost == str(int("9" * 38) ** 2)
     assert legs == [("USD", f"-{cost}", None)]
+
+
+@given(st.lists(st.one_of(FACTORS, FACTORS.map(money.normalized)), min_size=1, max_size=4))
+def test_a_product_keeps_its_value_and_no_zero_that_nobody_told(factors: list[Decimal]) -> None:
+    product = money.multiply(*factors)
+    shown = money.shortened(product, *factors)
+    least = min(map(money.exponent_of, factors))
+    assert shown == product
+    assert money.exponent_of(shown) >= money.exponent_of(product)
+    assert money.exponent_of(shown) <= max(least, money.exponent_of(product))
+    assert money.exponent_of(shown) == least or shown.is_zero() or shown.as_tuple().digits[-1]

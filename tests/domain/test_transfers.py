@@ -14,8 +14,8 @@ from domain.commands import (
 )
 from domain.decisions import Known, Lacking, Refused
 from domain.entities import Transfer
-from domain.events import CashLeg, UnitLeg
-from tests.domain.journal import Journal
+from domain.events import CashLeg, LotTold, UnitLeg
+from tests.domain.journal import Journal, at
 
 CASH = (CashLeg(currency="USD", amount=Decimal(5)),)
 
@@ -31,6 +31,11 @@ def journal() -> Journal:
 
 def send(transfer_id: str = "t1", to: str = "A2", **told: Any) -> SendTransfer:
     return SendTransfer(transfer_id=transfer_id, to_account=to, **{"cash": CASH, **told})
+
+
+def named(**told: Any) -> tuple[UnitLeg, ...]:
+    lot = LotTold(lot="L1", quantity=Decimal(1), **told)
+    return (UnitLeg(instrument="X", quantity=Decimal(1), currency="USD", lots=(lot,)),)
 
 
 def receive(transfer_id: str = "t1", **told: Any) -> ReceiveTransfer:
@@ -52,6 +57,7 @@ def test_sent_and_received(journal: Journal) -> None:
     assert (received.status, received.other_account) == ("received", "A1")
     assert isinstance(journal.submit(send()), Known)
     assert isinstance(journal.submit(receive(), key="A2"), Known)
+    journal.accept(send("t2", legs=named()))
     other = (CashLeg(currency="USD", amount=Decimal(6)),)
     assert journal.refuse(send(cash=other)) == "conflict"
     assert journal.refuse(receive(cash=other), key="A2") == "conflict"
@@ -91,6 +97,8 @@ def test_a_closed_account_sends_nothing_but_takes_back(journal: Journal) -> None
             {"legs": (UnitLeg(instrument="X", quantity=Decimal(-1), currency="USD"),)},
             "not_positive",
         ),
+        ({"legs": named(cost=Decimal(500))}, "cost_told"),
+        ({"legs": named(opened_at=at(0))}, "cost_told"),
     ],
 )
 def test_what_cannot_be_sent(journal: Journal, told: dict[str, Any], reason: str) -> None:

@@ -2,7 +2,7 @@
 
 Ids that name each other are one chain. A bust of any of them ends it for good, whatever came first.
 Else its current version is what came last, but for what something else had already replaced when
-it came.
+it came. Fees that came after a deal stay with its chain until a bust.
 """
 
 from collections import defaultdict
@@ -15,7 +15,7 @@ from domain import events
 from domain.decisions import Stamped
 from domain.events import CashLeg, Fee, LotPick, Terms
 from domain.money import COST_SCALE, QUANTITY_SCALE, to_scaled
-from domain.times import Instant
+from domain.times import Instant, to_ns
 from projections.positions.facts import CashLeg as FactCash
 from projections.positions.facts import Deal, Fact, Movement, NamedLot, PositionKey, UnitLeg
 
@@ -56,9 +56,7 @@ class Book:
             case events.DealRecorded() as event:
                 chain = self._chain(event.deal_id)
                 if not chain.claimed:
-                    late = chain.late_fees
                     _tell(chain, one, event)
-                    chain.late_fees = late
             case events.DealBusted() as event:
                 chain = self._chain(event.ref_deal_id)
                 chain.claimed = chain.ended = True
@@ -94,14 +92,16 @@ class Book:
         return self.chains.setdefault(deal_id, Chain())
 
     def _correct(self, one: Stamped, event: events.DealCorrected) -> None:
-        replaced, own = self._chain(event.ref_deal_id), self.chains.get(event.deal_id)
-        if own is None:
+        replaced, own = self._chain(event.ref_deal_id), self._chain(event.deal_id)
+        if not own.claimed and own.current is None:
             replaced.claimed = True
+            replaced.late_fees = [*replaced.late_fees, *own.late_fees]
             if not replaced.ended:
                 _tell(replaced, one, event)
             self.chains[event.deal_id] = replaced
             return
         own.ended = own.ended or replaced.ended
+        own.late_fees = [*own.late_fees, *replaced.late_fees]
         for deal_id, chain in self.chains.items():
             if chain is replaced:
                 self.chains[deal_id] = own
@@ -153,7 +153,7 @@ class Book:
 def _tell(chain: Chain, one: Stamped, event: events.DealRecorded) -> None:
     chain.seq = one.seq if chain.current is None else chain.seq
     chain.current, chain.terms, chain.cost = one, event.terms, event.cost
-    chain.legs, chain.lots, chain.late_fees = event.legs, event.lots, []
+    chain.legs, chain.lots = event.legs, event.lots
 
 
 def _deal(chain: Chain) -> Deal | None:
@@ -178,6 +178,7 @@ def _deal(chain: Chain) -> Deal | None:
         to_scaled(own_fees, COST_SCALE),
         event.capitalise_fees,
         tuple(NamedLot(pick.lot, to_scaled(pick.quantity, QUANTITY_SCALE)) for pick in chain.lots),
+        told_ns=to_ns(chain.current.recorded_time),
     )
 
 
@@ -205,6 +206,7 @@ def _movement(one: Stamped) -> Movement:
                     None if lot.cost is None else sign * to_scaled(lot.cost, COST_SCALE),
                 )
                 for lot in leg.lots
+                if lot.quantity
             ),
         )
         for leg in event.legs
@@ -212,4 +214,7 @@ def _movement(one: Stamped) -> Movement:
     cash = tuple(
         FactCash(leg.currency, sign * to_scaled(leg.amount, COST_SCALE)) for leg in event.cash
     )
-    return Movement(movement_id, reason, one.event_time, event.sequence, one.seq, legs, cash)
+    told_ns = to_ns(one.recorded_time)
+    return Movement(
+        movement_id, reason, one.event_time, event.sequence, one.seq, legs, cash, told_ns
+    )

@@ -102,15 +102,18 @@ def _movement(draw: Any) -> MovePosition:
 
 
 @st.composite
-def _leg(draw: Any, sent: bool = False) -> UnitLeg:
+def _leg(draw: Any, moves: str = "either way") -> UnitLeg:
     quantity = draw(_QUANTITIES)
-    sign = 1 if sent else draw(st.sampled_from((1, -1)))
+    sign = draw(st.sampled_from((1, -1))) if moves == "either way" else 1
     lots = ()
     if draw(st.integers(0, 2)) == 0:
         cost = draw(st.sampled_from((None, Decimal("12.5"))))
         lot = draw(st.sampled_from(("d0", "d1", "L1")))
+        part = sign * draw(st.sampled_from((quantity, quantity, Decimal(0))))
         signed_cost = None if cost is None else sign * cost
-        lots = (LotTold(lot=lot, quantity=sign * quantity, opened_at=at(1), cost=signed_cost),)
+        lots = (LotTold(lot=lot, quantity=part, opened_at=at(1), cost=signed_cost),)
+        if moves == "out":
+            lots = (LotTold(lot=lot, quantity=part),)
     return UnitLeg(instrument=draw(_UNITS), quantity=sign * quantity, currency="USD", lots=lots)
 
 
@@ -122,7 +125,7 @@ def _transfer(kind: Callable[..., Command], **other: str) -> st.SearchStrategy[C
             st.just(()),
             st.tuples(st.just(CashLeg(currency="USD", amount=Decimal("5.00")))),
         ),
-        legs=st.one_of(st.just(()), st.tuples(_leg(sent=True))),
+        legs=st.one_of(st.just(()), st.tuples(_leg(moves="out" if kind is SendTransfer else "in"))),
         **{name: st.just(value) for name, value in other.items()},
     )
 
@@ -154,7 +157,7 @@ _WEIGHTED: list[tuple[int, st.SearchStrategy[Command]]] = [
     (14, _deal()),
     (4, _deal(CorrectDeal, ref_deal_id=_CHAIN_IDS)),
     (2, st.builds(BustDeal, deal_id=_ids("b", 3), ref_deal_id=_CHAIN_IDS)),
-    (2, st.builds(RecordFees, fee_id=_ids("f", 3), deal_id=_DEAL_IDS, fees=_fees((1, 2)))),
+    (2, st.builds(RecordFees, fee_id=_ids("f", 3), deal_id=_CHAIN_IDS, fees=_fees((1, 2)))),
     (2, st.builds(AmendDealTerms, deal_id=_CHAIN_IDS, terms=_TERMS)),
     (
         1,

@@ -15,6 +15,9 @@ from domain.times import Instant, to_ns
 from infra import postgres
 from infra.embedded import embedded_server
 from infra.postgres import Connection
+from projections.instruments.fold import PROJECTION as INSTRUMENTS_PROJECTION
+from projections.instruments.fold import PortfolioRow
+from projections.instruments.parents import HOLDS_TODAY, parents_on
 from projections.positions.as_of import PastPosition, positions_of, summed_positions
 from projections.positions.fold import PROJECTION
 from projections.positions.lots import Method
@@ -30,6 +33,7 @@ def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]
     with embedded_server(tmp_path_factory.mktemp("home")) as dsn:
         opened = postgres.connect(dsn)
         opened.execute(PROJECTION.schema_sql.encode())
+        opened.execute(INSTRUMENTS_PROJECTION.schema_sql.encode())
         yield opened
         opened.close()
 
@@ -194,3 +198,40 @@ def test_the_sums_are_read_from_the_index_alone(connection: Connection) -> None:
         " WHERE status <> 'busted' AND kind <> 'fx' AND account = 'A1' AND trade_date <= '2024'"
     ).fetchall()
     assert "Index Only Scan using deals_by_position" in " ".join(line for (line,) in plan)
+
+
+_TOLD = st.tuples(
+    st.sampled_from(("P", "Q")),
+    st.sampled_from(("", "1990-05-01", "2024-01-02", "2024-01-10", "2200-01-01")),
+    st.sampled_from((None, "X", "Y", "Z")),
+)
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(told=st.lists(_TOLD, max_size=8))
+def test_the_parent_that_holds_today_is_the_same_by_sql_and_by_rows(
+    connection: Connection, told: list[tuple[str, str, str | None]]
+) -> None:
+    rows = {
+        (portfolio, from_date): PortfolioRow(portfolio, from_date, parent, offset)
+        for offset, (portfolio, from_date, parent) in enumerate(told, start=1)
+    }
+    connection.execute("TRUNCATE portfolios")
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "INSERT INTO portfolios VALUES (%s, %s, %s, %s)",
+            [msgspec.structs.astuple(row) for row in rows.values()],
+        )
+    query = sql.SQL("SELECT portfolio, parent FROM portfolios AS t WHERE {}")
+    found = connection.execute(query.format(sql.SQL(HOLDS_TODAY))).fetchall()
+    (today,) = connection.execute("SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD')")
+    assert sorted(found) == sorted(parents_on(rows.values(), today[0]).items())
+
+
+def test_a_parent_holds_from_its_date_until_the_next() -> None:
+    told = (("2024-01-01", "A"), ("2020-01-01", "B"), ("2030-01-01", "C"))
+    rows = [PortfolioRow("P", *one, offset) for offset, one in enumerate(told, start=1)]
+    days = ("2019-12-31", "2020-01-01", "2023-12-31", "2024-01-01", "2030-01-01")
+    assert [parents_on(rows, day).get("P") for day in days] == [None, "B", "B", "A", "C"]
+    rows.append(PortfolioRow("P", "", "D", 4))
+    assert [parents_on(rows, day)["P"] for day in days] == ["D", "B", "B", "A", "C"]

@@ -67,8 +67,14 @@ def test_balances_are_the_cash_of_what_is_in_force(history: History) -> None:
     by_leg: dict[tuple[str, str], Decimal] = defaultdict(Decimal)
     for row in made.rows(BALANCE_DAYS):
         by_day[row.account, row.currency] += row.amount
+    by_deal: dict[tuple[str, str, str], Decimal] = defaultdict(Decimal)
     for row in made.rows(CASH_LEGS):
         by_leg[row.account, row.currency] += row.amount
+        if row.source == "deal":
+            by_deal[row.account, row.source_id, row.currency] += row.amount
+    for deal in fold_fresh(POSITIONS_PROJECTION, recorded).rows(DEALS):
+        if deal.status != "busted":
+            assert deal.net == by_deal[deal.account, deal.deal_id, deal.currency]
     expected = {
         (account, currency): total
         for account, book in _books(recorded).items()

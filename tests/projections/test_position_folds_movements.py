@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lxml import etree
+from msgspec.structs import replace
 
 from domain.errors import InvalidValue
 from domain.events import MovementReason
@@ -27,6 +28,7 @@ from projections.positions.lots import (
     COST_UNKNOWN,
     LOTS_UNMATCHED,
     PROCEEDS_ELSEWHERE,
+    SENT_LOTS_OUTDATED,
     Book,
     Method,
 )
@@ -351,3 +353,13 @@ def test_any_history_keeps_lots_positions_units_and_cash_together(
             cash = sum(x.amount36 for x in fact.cash)
             assert worth(book) - before in ({cash} if released else {cash, 0})
     assert book == fold(facts, method)
+
+
+@pytest.mark.parametrize(("told_ns", "flags"), [(1, set()), (9, {SENT_LOTS_OUTDATED})])
+def test_what_comes_before_a_transfer_and_is_told_after_it_is_flagged(
+    told_ns: int, flags: set[str]
+) -> None:
+    moved = movement(3, "transfer", leg("ACME", -10))
+    sent = replace(moved, movement_id="transfer/t/sent", told_ns=3)
+    (position,) = fold([deal(1, 10, 5, told_ns=told_ns), deal(2, 10, 1), sent]).values()
+    assert (position.flags, position.cost36, position.realised36) == (flags, money(10), 0)
