@@ -23,7 +23,13 @@ Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 
 CONNECT_TIMEOUT_S: Final = 10
 _CLOSING_S: Final = 5.0
-_SESSION_OPTIONS: Final = ("-c timezone=UTC", r"-c default_transaction_isolation=read\ committed")
+_SESSION_OPTIONS: Final = (
+    "-c timezone=UTC",
+    r"-c default_transaction_isolation=read\ committed",
+    "-c synchronous_commit=on",
+)
+_LOSSLESS: Final = ("fsync", "full_page_writes")
+"""Settings of the whole server without which a crash may lose or tear what was committed."""
 _SCHEMA_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 # Class 08 is a broken connection; these are a server going down, crashed, or coming up.
 _OUTAGE_STATES: Final = frozenset({"57P01", "57P02", "57P03", "57P05"})
@@ -40,7 +46,8 @@ def connect(
     """Open a connection in autocommit mode, in UTC, with `schema` alone on its search path.
 
     Transactions are READ COMMITTED, whatever the server's default: after waiting for a lock,
-    what its last holder committed is seen. With `read_only` the server refuses to write. Other
+    what its last holder committed is seen. What is committed is durable, also where the server
+    would answer before it is. With `read_only` the server refuses to write. Other
     options in `dsn` stay in force. `part` is what the server is called in an error. Raises
     ServerUnavailable when no session can be had, SettingsError for a `dsn` or `schema` that
     cannot be understood.
@@ -64,6 +71,17 @@ def connect(
         )
     except psycopg.OperationalError as error:
         raise _unavailable(part, error) from error
+
+
+def refuse_lossy(connection: Connection, part: str) -> None:
+    """Raise SettingsError where a server is set up so that a crash may lose what it committed."""
+    found = connection.execute(
+        "SELECT name FROM pg_settings WHERE name = ANY(%s) AND setting = 'off' ORDER BY name",
+        (list(_LOSSLESS),),
+    ).fetchall()
+    for (name,) in found:
+        expected = "on: a crash of the server may lose what was answered as recorded"
+        raise SettingsError(f"{name} of {part}", "off", expected)
 
 
 def close(*connections: Connection | None, patience_s: float = _CLOSING_S) -> None:

@@ -297,11 +297,14 @@ class CopiedReadModels(ReadModels):
             ours = (one.partition for one in advances if one.projection.name == _PROJECTION)
             self.copy.commit(advances, self.made_of(_PROJECTION, next(ours, 0)))
 
-    def halt(self, projection: str, topic: str, partition: int, reason: str) -> None:
+    def halt(
+        self, projection: str, topic: str, partition: int, next_offset: int, reason: str
+    ) -> bool:
         """Write down why a projection stands still, and tell persons."""
-        super().halt(projection, topic, partition, reason)
-        if self.copy is not None:
+        is_halted = super().halt(projection, topic, partition, next_offset, reason)
+        if is_halted and self.copy is not None:
             self.copy.alert(f"{projection} halted in {topic}/{partition}: {reason}")
+        return is_halted
 
 
 def positions_of_account(

@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from typing import Any, Final, Self, TypeVar
 
 import uuid_utils
-from aiokafka import TopicPartition, errors  # type: ignore[import-untyped]
+from aiokafka import TopicPartition  # type: ignore[import-untyped]
 from aiokafka.admin import AIOKafkaAdminClient  # type: ignore[import-untyped]
 
 from domain.commands import Topic
@@ -30,8 +30,8 @@ from streams.kafka_client import (
     reporting_outage,
     stop_all,
 )
-from streams.kafka_reading import Reading, record_maker, recorded_at
-from streams.kafka_refusal import explain_refusal
+from streams.kafka_reading import Reading, record_maker
+from streams.kafka_refusal import start
 from streams.kafka_topics import Fault, TopicsRefused, ensure_topics, topic_name
 from streams.kafka_writing import Writing
 from streams.log import TOPICS, Draft, LogError
@@ -83,8 +83,8 @@ class KafkaLog:
 
     async def _open(self, partitions: int | None, clock: Callable[[], int]) -> None:
         options = self.place.client_options()
-        self._writing = Writing(options, self._timeout_s, self._tail_ns)
         self._reading = Reading(options, self._timeout_s)
+        self._writing = Writing(options, self._timeout_s, self._reading.tail_ns)
         with reporting_outage(f"opening {self.place.namespace} on {self.place.hosts}"):
             async with asyncio.timeout(self._timeout_s):
                 self.partitions = await self._checked_topics(options, partitions)
@@ -95,18 +95,11 @@ class KafkaLog:
     async def _checked_topics(self, options: dict[str, Any], partitions: int | None) -> int:
         admin = AIOKafkaAdminClient(**options, request_timeout_ms=int(self._timeout_s * 1000))
         try:
-            await self._connect(admin)
+            await start(admin, self.place)
             brokers = len(self.place.hosts.split(","))
             return await ensure_topics(admin, self.place.namespace, partitions, brokers)
         finally:
             await admin.close()
-
-    async def _connect(self, admin: AIOKafkaAdminClient) -> None:
-        try:
-            await admin.start()
-        except errors.KafkaConnectionError:
-            await explain_refusal(self.place)
-            raise
 
     def close(self) -> None:
         """Disconnect. A second call does nothing; a closed log cannot be used again."""
@@ -202,13 +195,15 @@ class KafkaLog:
         at = self._place(topic, partition)
         return self._read(self._reading.read(at, from_offset, limit, self._maker(at)))
 
-    def read_stream(self, topic: Topic, key: str, up_to_offset: int) -> Iterator[Record]:
-        """Yield one stream's records at offsets below `up_to_offset`, in order.
+    def read_stream(
+        self, topic: Topic, key: str, up_to_offset: int, from_offset: int = 0
+    ) -> Iterator[Record]:
+        """Yield one stream's records from an offset on and below another, in order.
 
-        Reads the stream's whole partition up to there: Kafka has no index by key.
+        Reads all of the stream's partition between them: Kafka has no index by key.
         """
         partition = partition_of(key, self.partitions)
-        offset = 0
+        offset = from_offset
         while offset < up_to_offset:
             records = self.read(topic, partition, offset, min(_CHUNK, up_to_offset - offset))
             if not records:
@@ -251,11 +246,6 @@ class KafkaLog:
     async def _head(self, at: TopicPartition) -> int:
         with reporting_outage(f"reading {at.topic}"):
             return (await self._reading.heads([at]))[0]
-
-    async def _tail_ns(self, at: TopicPartition) -> int:
-        head = await self._head(at)
-        records = await self._reading.read(at, head - 1, 1, recorded_at) if head else ()
-        return max((record.time_ns or 0 for record in records), default=0)
 
     # --- names -----------------------------------------------------------------------------------
 

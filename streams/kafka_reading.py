@@ -207,6 +207,12 @@ class Reading:
         finally:
             self._asking.discard(task)
 
+    async def tail_ns(self, at: TopicPartition) -> int:
+        """Return when the last record of a partition was recorded; 0 where there is none."""
+        (head,) = await self.heads([at])
+        records = await self.read(at, head - 1, 1, recorded_at) if head else ()
+        return max((record.time_ns or 0 for record in records), default=0)
+
     async def first_after(self, partitions: Sequence[TopicPartition], instant_ns: int) -> list[int]:
         """Return, by partition, the offset of the first record recorded after an instant.
 
@@ -270,8 +276,13 @@ def record_maker(topic: Topic, partition: int) -> Callable[[Any], Record]:
     """Return what makes a record of the log of one of Kafka's."""
 
     def make(told: Any) -> Record:
-        # What others wrote may be anything: a key that is no text, no value at all.
-        key = None if told.key is None else told.key.decode(errors="surrogateescape")
-        return Record(topic, partition, told.offset, key, told.value or b"")
+        return record_of(topic, partition, told)
 
     return make
+
+
+def record_of(topic: Topic, partition: int, told: Any) -> Record:
+    """Return the record of the log that one of Kafka's is."""
+    # What others wrote may be anything: a key that is no text, no value at all.
+    key = None if told.key is None else told.key.decode(errors="surrogateescape")
+    return Record(topic, partition, told.offset, key, told.value or b"")

@@ -9,6 +9,7 @@ import ssl
 from typing import Any, Final
 
 from aiokafka import errors  # type: ignore[import-untyped]
+from aiokafka.admin import AIOKafkaAdminClient  # type: ignore[import-untyped]
 from aiokafka.conn import collect_hosts, create_conn  # type: ignore[import-untyped]
 from aiokafka.protocol.metadata import MetadataRequest  # type: ignore[import-untyped]
 
@@ -22,7 +23,16 @@ _NAME_DIFFERS: Final = (62, 64)
 """OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH."""
 
 
-async def explain_refusal(place: KafkaPlace) -> None:
+async def start(admin: AIOKafkaAdminClient, place: KafkaPlace) -> None:
+    """Connect; raises ServerUnavailable with a broker's reason for not letting this client in."""
+    try:
+        await admin.start()
+    except errors.KafkaConnectionError:
+        await _explain(place)
+        raise
+
+
+async def _explain(place: KafkaPlace) -> None:
     """Raise ServerUnavailable with the reason of the first broker that gives one, if any does."""
     options = place.client_options()
     for host, port, _ in collect_hosts(options.pop("bootstrap_servers")):

@@ -37,7 +37,7 @@ from streams.batch_size import BatchSize
 from streams.entity_store import IndexState
 from streams.foreseen import Foreseen, Trust
 from streams.log import TopicPartition, command_ref
-from streams.memory import NO_RECORD, EntityRef, PartitionMemory, PartitionWork, StreamHead
+from streams.memory import ABSENT, NO_RECORD, EntityRef, PartitionMemory, PartitionWork, StreamHead
 from streams.needs import KeysOf, Works, ask_needs
 from streams.postgres_log import PostgresLog, Tail, ask_lock
 from streams.record_rows import RecordRow, insert_records, packed_records
@@ -349,7 +349,11 @@ class Ledger:
     # --- what memory does not know, as it was committed ----------------------------------------
 
     def fetch_entity(self, place: TopicPartition, ref: EntityRef) -> Entity | None:
-        """Return an entity of the index as committed, None where there is none."""
+        """Return an entity as committed, in a rehearsal as rehearsed; None where there is none."""
+        if self._rehearses and (memory := self._memories.get(place)) is not None:
+            known = memory.entities.get(ref)
+            if known is not None:
+                return None if known is ABSENT else known
         return entity_store.fetch_entities(self._connection_to_read(), [(place, ref)])[0]
 
     def fetch_head(self, place: TopicPartition, key: str) -> StreamHead:

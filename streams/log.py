@@ -12,6 +12,7 @@ from schemas.envelope import Record
 
 TOPICS: Final[tuple[Topic, ...]] = ("events", "prices", "reference")
 PARTITIONS: Final = 16
+_CHUNK: Final = 2000
 
 TopicPartition = tuple[Topic, int]
 
@@ -91,8 +92,10 @@ class Log(Protocol):
         """Return up to `limit` records from an offset on, in order; none at the head."""
         ...
 
-    def read_stream(self, topic: Topic, key: str, up_to_offset: int) -> Iterator[Record]:
-        """Yield one stream's records at offsets below `up_to_offset`, in order."""
+    def read_stream(
+        self, topic: Topic, key: str, up_to_offset: int, from_offset: int = 0
+    ) -> Iterator[Record]:
+        """Yield one stream's records from an offset on and below another, in order."""
         ...
 
     def close(self) -> None:
@@ -107,6 +110,27 @@ def all_heads(log: Log) -> dict[Topic, list[int]]:
     """
     at_once: Callable[[], dict[Topic, list[int]]] | None = getattr(log, "all_heads", None)
     return at_once() if at_once else {topic: log.heads(topic) for topic in TOPICS}
+
+
+def read_unkeyed(log: Log, topic: Topic, partition: int, up_to_offset: int) -> Sequence[Record]:
+    """Return a partition's records of no stream at offsets below another: terms and parkings.
+
+    A log that can finds them without reading the others.
+    """
+    at_once: Callable[[Topic, int, int], Sequence[Record]] | None = getattr(
+        log, "read_unkeyed", None
+    )
+    if at_once:
+        return at_once(topic, partition, up_to_offset)
+    unkeyed: list[Record] = []
+    offset = 0
+    while offset < up_to_offset:
+        records = log.read(topic, partition, offset, min(_CHUNK, up_to_offset - offset))
+        if not records:
+            break
+        unkeyed += (record for record in records if record.key is None)
+        offset = records[-1].offset + 1
+    return unkeyed
 
 
 def read_several(

@@ -12,7 +12,6 @@ from typing import Any, Final
 
 import msgspec
 from aiokafka import TopicPartition as KafkaPartition  # type: ignore[import-untyped]
-from aiokafka import errors
 from aiokafka.admin import AIOKafkaAdminClient  # type: ignore[import-untyped]
 from msgspec import Struct
 
@@ -26,8 +25,8 @@ from streams.kafka_client import (
     reporting_outage,
     stop_all,
 )
-from streams.kafka_reading import Reading, recorded_at
-from streams.kafka_refusal import explain_refusal
+from streams.kafka_reading import Reading
+from streams.kafka_refusal import start
 from streams.kafka_topics import ensure_topics, topic_name
 from streams.kafka_writing import Writing
 from streams.log import TOPICS, Draft, Log, LogError
@@ -98,12 +97,12 @@ class _Target:
         """Make the topics that are missing; raises LogError where records were deleted."""
         options = self._place.client_options()
         self._reading = Reading(options, self._timeout_s)
-        self._writing = Writing(options, self._timeout_s, self._tail_ns)
+        self._writing = Writing(options, self._timeout_s, self._reading.tail_ns)
         timeout_ms = int(self._timeout_s * 1000)
         admin = AIOKafkaAdminClient(**options, request_timeout_ms=timeout_ms)
         try:
             async with asyncio.timeout(self._timeout_s):
-                await self._connect(admin)
+                await start(admin, self._place)
                 brokers = len(self._place.hosts.split(","))
                 await ensure_topics(admin, self._place.namespace, partitions, brokers)
         finally:
@@ -114,13 +113,6 @@ class _Target:
         for at, begin in zip(places, await self._reading.beginnings(places), strict=True):
             if begin > 0:
                 raise LogError(f"{at.topic}/{at.partition}: records below {begin} were deleted")
-
-    async def _connect(self, admin: AIOKafkaAdminClient) -> None:
-        try:
-            await admin.start()
-        except errors.KafkaConnectionError:
-            await explain_refusal(self._place)
-            raise
 
     async def close(self) -> None:
         parts = (getattr(self, name, None) for name in ("_writing", "_reading"))
@@ -137,11 +129,6 @@ class _Target:
 
     async def append(self, at: KafkaPartition, drafts: Sequence[Draft]) -> int:
         return await self._writing.append(at, drafts, f"/daybook/{at.topic}".encode())
-
-    async def _tail_ns(self, at: KafkaPartition) -> int:
-        head = await self.head(at)
-        records = await self._reading.read(at, head - 1, 1, recorded_at) if head else ()
-        return max((record.time_ns or 0 for record in records), default=0)
 
 
 class _Held(Struct, frozen=True):

@@ -85,8 +85,15 @@ CREATE INDEX decider_entities_transfers ON decider_entities (key, id)
     WHERE topic = 0 AND kind = 'transfer';
 """
 
+# Terms and parkings, which say what counts in each stream of their partition: a few among millions.
+_UNKEYED: Final = """
+CREATE INDEX log_records_of_no_stream ON log_records (topic, partition, "offset")
+    WHERE key IS NULL;
+"""
+
 MIGRATIONS: Final = (
     Migration(1, "log", _LOG),
     Migration(2, "decider", _DECIDER),
     Migration(3, "transfers", _TRANSFERS),
+    Migration(4, "unkeyed", _UNKEYED),
 )

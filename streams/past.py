@@ -12,16 +12,16 @@ from msgspec import Struct
 from psycopg import sql
 
 from domain.commands import Topic
+from domain.deal_chains import has_effect
 from domain.decisions import Stamped
+from domain.events import AccountOpened, CommandRefused, DealBusted, DealRecorded
 from domain.times import Day, Instant, local_day, to_ns
 from projections.rows import Projection, Table
-from schemas.codec import decode
-from schemas.envelope import GENESIS_HASH
 from schemas.partitioning import partition_of
-from streams.log import Log, LogHalted
+from streams.log import Log
 from streams.positions import KnownAt
-from streams.projecting import stamp
 from streams.read_models import ReadModels
+from streams.reader import read_valid_stream, stamp
 
 _EVENT_DATED: Final = ("trade_date", "booked_date", "business_date", "price_date", "from_date")
 
@@ -58,17 +58,44 @@ NOW: Final = AsOf()
 
 
 def stream_events(log: Log, topic: Topic, stream: str, end: int) -> Iterator[Stamped]:
-    """Yield a stream's valid events at offsets below `end`; raises LogHalted at a broken chain."""
-    seq, last_hash = 0, GENESIS_HASH
-    for record in log.read_stream(topic, stream, end):
-        recorded = decode(record)
-        envelope = recorded.envelope
-        if envelope.seq != seq + 1:
-            continue
-        if envelope.prev_hash != last_hash:
-            raise LogHalted(topic, record.partition, record.offset, "prev_hash breaks the chain")
-        seq, last_hash = envelope.seq, recorded.hash
-        yield stamp(recorded)
+    """Yield a stream's events that count, at offsets below `end`; raises LogHalted."""
+    return map(stamp, read_valid_stream(log, topic, stream, end))
+
+
+def happened_by(told: Iterable[Stamped], as_of: AsOf) -> list[Stamped]:
+    """Return those of a stream's events that had happened by a time, in their order.
+
+    A bust or a correction changes what is true of the past: what is told of a deal had happened
+    when the deal had, by its date as it is known last. An account was there when anything of it had
+    happened, whenever it was opened.
+    """
+    if as_of is NOW:
+        return list(told)
+    zone_name = "UTC"
+    dated: list[tuple[Stamped, bool]] = []
+    deals: dict[str, bool] = {}
+    for one in told:
+        zone_name = getattr(one.event, "time_zone", None) or zone_name
+        had_happened = as_of.includes_event(one, zone_name)
+        dated.append((one, had_happened))
+        if isinstance(one.event, DealRecorded) and has_effect(one.flags):
+            deals[_chain_of(one.event)] = had_happened
+    was_there = any(had for one, had in dated if not isinstance(one.event, CommandRefused))
+
+    def counts(one: Stamped, had_happened: bool) -> bool:
+        match one.event:
+            case AccountOpened():
+                return was_there
+            case DealRecorded() | DealBusted() as about_deal:
+                return deals.get(_chain_of(about_deal), had_happened)
+            case _:
+                return had_happened
+
+    return [one for one, had_happened in dated if counts(one, had_happened)]
+
+
+def _chain_of(event: DealRecorded | DealBusted) -> str:
+    return getattr(event, "chain_id", event.deal_id)
 
 
 class Past:
@@ -163,17 +190,13 @@ class Past:
         as_of: AsOf,
     ) -> Iterable[Any]:
         fold = projection.make(fresh=True)
-        zone_name = "UTC"
-        happened = []
         # What is known now is what the rows beside these are made of.
         end = (
             self._reached(projection, stream)
             if known_at is None
             else self.end_of(projection.topic, stream, known_at)
         )
-        for one in stream_events(self._source, projection.topic, stream, end):
-            zone_name = getattr(one.event, "time_zone", None) or zone_name
-            if type(one.event) in projection.handles and as_of.includes_event(one, zone_name):
-                happened.append(one)
-        fold.apply(happened)
+        told = stream_events(self._source, projection.topic, stream, end)
+        happened = happened_by(told, as_of)
+        fold.apply([one for one in happened if type(one.event) in projection.handles])
         return fold.rows(table)

@@ -1,5 +1,6 @@
 """Position tokens, and vectors of them: what the ledger knew at a moment."""
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -8,7 +9,7 @@ from msgspec import Struct
 from domain.commands import Topic
 from domain.errors import InvalidValue
 from domain.times import Instant
-from schemas.codec import envelope
+from schemas.codec import Undecodable, envelope
 from streams.log import TOPICS, Log
 
 Vector = Mapping[Topic, Mapping[int, int]]
@@ -89,12 +90,19 @@ def check_reached(log: Log, known_at: KnownAt) -> KnownAt:
 def last_recorded(log: Log, known_at: KnownAt) -> Instant | None:
     """Return when the last event of a vector was recorded; None where it knows no events."""
     times = [
-        envelope(record.value).recorded_time
+        _last_before(log, partition, known_at.end("events", partition, head))
         for partition, head in enumerate(log.heads("events"))
-        if (end := known_at.end("events", partition, head)) > 0
-        for record in log.read("events", partition, end - 1, 1)
     ]
-    return max(times, default=None)
+    return max((time for time in times if time is not None), default=None)
+
+
+def _last_before(log: Log, partition: int, end: int) -> Instant | None:
+    """Return the recorded time of the last record below an offset that can be read."""
+    for offset in range(end - 1, -1, -1):
+        for record in log.read("events", partition, offset, 1):
+            with contextlib.suppress(Undecodable):  # parked, or it is going to be
+                return envelope(record.value).recorded_time
+    return None
 
 
 def known_at_instant(log: Log, instant: Instant) -> KnownAt:

@@ -81,7 +81,7 @@ class Kept(Struct, frozen=True):
         if to_ns(told.recorded_time) != self.recorded_ns:
             return f"recorded_ns {self.recorded_ns} is not the value's {told.recorded_time}"
         ref = None
-        if self.command_ref is not None and stream is not None:
+        if stream is not None:
             topic: Topic = next(t for t in TOPICS if t == self.record.topic)
             ref = command_ref(topic, stream, told.command_id)
         return "command_ref is not that of the value" if ref != self.command_ref else None
@@ -122,11 +122,13 @@ class PostgresLog:
         """Open the log of a schema; make its tables and its LogCreated records where needed.
 
         Two processes at once end with one log. `clock` gives nanoseconds since 1970. Raises
-        LogError when the log is there with another number of `partitions` than is asked for.
+        LogError when the log is there with another number of `partitions` than is asked for,
+        SettingsError when the server is set up so that records could be lost.
         """
         connection = postgres.connect(dsn, schema=schema, part="the log")
         register_arrays(connection)
         try:
+            postgres.refuse_lossy(connection, "the log's PostgreSQL")
             migrations.apply(connection, OWNER, MIGRATIONS, schema=schema)
             found = _find(connection) or _create(connection, partitions or PARTITIONS, clock)
             log_id, found_partitions = found
@@ -173,6 +175,15 @@ class PostgresLog:
         )
         return [Record(topic, partition, offset, key, value) for offset, key, value in rows]
 
+    def read_unkeyed(self, topic: Topic, partition: int, up_to_offset: int) -> list[Record]:
+        """Return a partition's records of no stream at offsets below another, in order."""
+        rows = self._query(
+            'SELECT "offset", value FROM log_records WHERE topic = %s AND partition = %s'
+            ' AND key IS NULL AND "offset" < %s ORDER BY "offset"',
+            (TOPIC_CODES[topic], partition, up_to_offset),
+        )
+        return [Record(topic, partition, offset, None, value) for offset, value in rows]
+
     def read_several(
         self, spans: Mapping[TopicPartition, tuple[int, int]]
     ) -> dict[TopicPartition, Sequence[Record]]:
@@ -199,9 +210,10 @@ class PostgresLog:
             found[place] = [Record(*place, *told) for _, *told in some]
         return found
 
-    def read_stream(self, topic: Topic, key: str, up_to_offset: int) -> Iterator[Record]:
-        """Yield one stream's records at offsets below `up_to_offset`, in order."""
-        from_offset = 0
+    def read_stream(
+        self, topic: Topic, key: str, up_to_offset: int, from_offset: int = 0
+    ) -> Iterator[Record]:
+        """Yield one stream's records from an offset on and below another, in order."""
         while True:
             rows = self._query(
                 'SELECT partition, "offset", value FROM log_records WHERE topic = %s AND key = %s'

@@ -77,14 +77,14 @@ class Projector:
         self._batch = batch
         self._watch = watch
         self._scans_from = scans_from
-        self._folds = Folds(self._models.fetch, self._note_failed)
+        self._folds = Folds(self._models.fetch, self._halt)
         self._states: dict[TopicPartition, PartitionState] = {}
         self._by_topic: dict[Topic, list[Projection]] = {}
         self._failed: dict[tuple[str, int], int] = {}
         self._places: dict[TopicPartition, dict[str, int]] = {}
         self._halts: dict[TopicPartition, str] = {}
         self._scans = False
-        self._up_to_date: Any = None
+        self._up_to_date: tuple[Any, dict[Topic, list[int]]] | None = None
         """Checkpoints and heads as they stood when nothing was behind: most who ask find them."""
 
     def catch_up(self) -> int:
@@ -93,12 +93,12 @@ class Projector:
         A process that is projecting already is waited for. Halts are written down, not raised:
         `status` tells them.
         """
-        stand = self._models.checkpoints(), all_heads(self._source)
-        if stand == self._up_to_date:
+        heads = all_heads(self._source)
+        if self._is_up_to_date(heads):
             return 0
         done = 0
         with self._models.projecting_lock():
-            behind = self._behind(stand[1])
+            behind = self._behind(heads)
             is_far = sum(behind.values()) > self._batch and self._watch is None
             self._scans = sum(behind.values()) >= self._scans_from
             try:
@@ -115,6 +115,11 @@ class Projector:
                 for read in self._steps(self._behind(all_heads(self._source))):
                     done += read
         return done
+
+    def _is_up_to_date(self, heads: dict[Topic, list[int]]) -> bool:
+        """Tell whether nothing was written, to the log or the read models, since all was read."""
+        known = self._up_to_date
+        return known is not None and known[1] == heads and known[0] == self._models.checkpoints()
 
     @contextlib.contextmanager
     def _overlapping(self) -> Iterator[None]:
@@ -337,29 +342,27 @@ class Projector:
         try:
             self._models.write([advance])
         except RowsRefused as refused:
-            self._halt(advance.projection, advance.partition, advance.from_offset, refused)
+            # With the rows of who was faster they are refused before it is seen who that was.
+            self._halt(
+                Work(advance.projection, advance.partition, advance.from_offset, ()), refused
+            )
             return False
         return True
 
-    def _note_failed(self, work: Work, error: Exception) -> None:
+    def _halt(self, work: Work, error: Exception) -> None:
         """Halt a projection whose fold failed, unless it was given rows of who is further."""
-        found = self._models.checkpoints().get((work.projection.name, work.partition))
-        if (found.next_offset if found else 0) != work.from_offset:
-            name = f"{work.projection.name} {work.partition}:{work.from_offset}"
+        projection, partition = work.projection, work.partition
+        reason = f"the fold failed: {type(error).__name__}: {error}"
+        place = (projection.name, projection.topic, partition, work.from_offset)
+        if not self._models.halt(*place, reason):
+            name = f"{projection.name} {partition}:{work.from_offset}"
             raise CheckpointMoved(f"no longer at {name}") from error
-        self._halt(work.projection, work.partition, work.from_offset, error)
-
-    def _halt(
-        self, projection: Projection, partition: int, from_offset: int, error: Exception
-    ) -> None:
         told = {"projection": projection.name, "topic": projection.topic, "partition": partition}
         _log.error(
             "%s halted in partition %d", projection.name, partition, exc_info=error, extra=told
         )
-        reason = f"the fold failed: {type(error).__name__}: {error}"
-        self._models.halt(projection.name, projection.topic, partition, reason)
         self._folds.forget(projection, partition)
-        self._failed[projection.name, partition] = from_offset
+        self._failed[projection.name, partition] = work.from_offset
 
     def _state(
         self, topic: Topic, partition: int, next_offset: int, projection: Projection
@@ -384,8 +387,8 @@ class Projector:
             return
         told = {"topic": topic, "partition": partition}
         _log.error("every reader halted: %s", reason, extra=told)
-        for name in self.places(topic, partition):
-            self._models.halt(name, topic, partition, reason)
+        for name, place in self.places(topic, partition).items():
+            self._models.halt(name, topic, partition, place, reason)
         self._halts[topic, partition] = reason
 
 

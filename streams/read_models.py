@@ -99,6 +99,7 @@ class ReadModels:
         self._connection = self._connect()
         self._made_seen: dict[tuple[str, int], str] = {}
         try:
+            postgres.refuse_lossy(self.connection, "the read models' PostgreSQL")
             migrations.apply(self.connection, _OWNER, _MIGRATIONS, schema=schema)
             self._make_tables()
             self._made = self._rows_made()
@@ -270,13 +271,26 @@ class ReadModels:
     def _write_rows(self, changed: Changed) -> None:
         write_rows(self.connection, changed)
 
-    def halt(self, projection: str, topic: str, partition: int, reason: str) -> None:
-        """Write down why a projection stands still in a partition."""
-        self.connection.execute(
-            "INSERT INTO projection_checkpoints VALUES (%s, %s, %s, 0, 0, 0, %s)"
-            " ON CONFLICT (projection, partition) DO UPDATE SET halted = excluded.halted",
-            (projection, topic, partition, reason),
-        )
+    def halt(
+        self, projection: str, topic: str, partition: int, next_offset: int, reason: str
+    ) -> bool:
+        """Write down why a projection stands still in a partition, if that is where it stands.
+
+        Returns whether it is: who stands elsewhere has been overtaken by somebody who went on.
+        """
+        place = (projection, partition, next_offset)
+        halted = self.connection.execute(
+            "UPDATE projection_checkpoints SET halted = %s"
+            " WHERE projection = %s AND partition = %s AND next_offset = %s",
+            (reason, *place),
+        ).rowcount
+        if not halted and not next_offset:
+            halted = self.connection.execute(
+                "INSERT INTO projection_checkpoints VALUES (%s, %s, %s, 0, 0, 0, %s)"
+                " ON CONFLICT (projection, partition) DO NOTHING",
+                (projection, topic, partition, reason),
+            ).rowcount
+        return bool(halted)
 
 
 def refuse_newer(

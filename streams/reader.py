@@ -1,7 +1,9 @@
 """Reading a partition as every reader must: through the validity rules, to the first that halts."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from heapq import merge
 from itertools import repeat
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Struct
@@ -12,8 +14,9 @@ from domain.events import DealRecorded
 from projections.plain import Folded, PlainDeal, whole
 from projections.rows import Projection
 from schemas.envelope import Record, Recorded
+from schemas.partitioning import partition_of
 from schemas.validity import Halt, PartitionState, Void, admit, admit_recognised, look_ahead
-from streams.log import Log, LogHalted
+from streams.log import Log, LogHalted, read_unkeyed
 
 if TYPE_CHECKING:
     from streams.plain_deals import Plain
@@ -125,6 +128,27 @@ def read_folded(
     return batch
 
 
+def read_valid_stream(log: Log, topic: Topic, stream: str, end: int) -> Iterator[Recorded]:
+    """Yield a stream's records that count, at offsets below `end`; raises LogHalted.
+
+    They are judged as whoever reads the whole partition judges them: by its terms, and by what was
+    parked, which are read along. What other streams hold makes no difference to this one.
+    """
+    partition = partition_of(stream, log.partitions)
+    state = fresh_state(log, topic, partition)
+    unkeyed = read_unkeyed(log, topic, partition, end)
+    keyed = (one for one in log.read_stream(topic, stream, end) if one.partition == partition)
+    for record in merge(unkeyed, keyed, key=attrgetter("offset")):
+        state.next_offset = record.offset
+        try:
+            outcome = admit(state, record)
+        except Halt as halt:
+            later = read_unkeyed(log, topic, partition, log.heads(topic)[partition])
+            outcome = _past_parked(state, record, halt, later)
+        if isinstance(outcome, Recorded) and record.key is not None:
+            yield outcome
+
+
 def stamp(one: Recorded) -> Stamped:
     """Return a valid record as folds take it."""
     envelope = one.envelope
@@ -155,7 +179,7 @@ def _judged(
     try:
         return admit(state, record)
     except Halt as halt:
-        return _past_parked(log, state, record, halt) if is_first else None
+        return _past_parked(state, record, halt, _onward(log, record)) if is_first else None
 
 
 def _none_missing(
@@ -170,9 +194,11 @@ def _none_missing(
     return list(records)
 
 
-def _past_parked(log: Log, state: PartitionState, record: Record, halt: Halt) -> Recorded | Void:
+def _past_parked(
+    state: PartitionState, record: Record, halt: Halt, later: Iterable[Record]
+) -> Recorded | Void:
     """Judge a record that halts once more, knowing what was parked after it; raises LogHalted."""
-    for offset, digests in look_ahead(_onward(log, record)).items():
+    for offset, digests in look_ahead(later).items():
         known = state.parked.setdefault(offset, [])
         known.extend(digest for digest in digests if digest not in known)
     try:

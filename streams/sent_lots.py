@@ -12,6 +12,7 @@ from projections.positions.as_of import positions_of
 from projections.positions.fold import PROJECTION
 from projections.positions.lots import Method
 from projections.positions.tables import DEALS, LOT_METHODS, MOVEMENTS, LotRow
+from projections.rows import bounded
 from schemas.envelope import Recorded
 from streams.log import Log
 from streams.past import stream_events
@@ -28,7 +29,7 @@ def sent_legs(log: Log, sent: Recorded) -> tuple[UnitLeg, ...]:
     """
     event = cast("TransferSent", sent.event)
     envelope = sent.envelope
-    place = (to_ns(envelope.event_time), event.sequence, envelope.seq)
+    place = (to_ns(envelope.event_time), bounded(event.sequence), envelope.seq)
     lots_when = _book(log, cast("str", envelope.stream), sent.offset)
     before = lots_when(lambda one: one < place)
     after = {_lot_key(lot): lot for lot in lots_when(lambda one: one <= place)}

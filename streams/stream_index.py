@@ -1,7 +1,8 @@
 """Where each stream's records stand, for a log that has no index by key.
 
 A table in the read models' store, disposable, brought to where it is asked for when it is asked.
-It says where to look and no more: what a record says, and whether it counts, is the log's.
+It says where to look and no more: what a record says, and whether it counts, is the log's. Only
+records of no stream are kept whole. They are few, and every stream of a partition needs them all.
 """
 
 import threading
@@ -34,7 +35,20 @@ CREATE TABLE stream_index (
     PRIMARY KEY (topic, stream, first_offset)
 );
 """
-_MIGRATIONS: Final = (Migration(1, "stream_index", _SQL),)
+_UNKEYED: Final = """
+CREATE TABLE stream_index_unkeyed (
+    topic text NOT NULL,
+    partition integer NOT NULL,
+    "offset" bigint NOT NULL,
+    value bytea NOT NULL,
+    PRIMARY KEY (topic, partition, "offset")
+);
+DELETE FROM stream_index;
+DELETE FROM stream_index_checkpoints;
+ALTER TABLE stream_index_checkpoints RENAME TO stream_index_reached;
+"""
+# An older program that still runs would go on without terms and parkings: it finds its table gone.
+_MIGRATIONS: Final = (Migration(1, "stream_index", _SQL), Migration(2, "unkeyed", _UNKEYED))
 _SCAN: Final = 5000
 _ROW_OFFSETS: Final = 512
 """A row with as many offsets is left as it is, and the next one begun."""
@@ -64,15 +78,17 @@ class IndexedLog:
         """Close the index; the log itself stays open. A second call does nothing."""
         postgres.close(self._opened)
 
-    def read_stream(self, topic: Topic, key: str, up_to_offset: int) -> Iterator[Record]:
-        """Yield one stream's records at offsets below `up_to_offset`, in order."""
+    def read_stream(
+        self, topic: Topic, key: str, up_to_offset: int, from_offset: int = 0
+    ) -> Iterator[Record]:
+        """Yield one stream's records from an offset on and below another, in order."""
         if not _is_text(key):
-            yield from self._log.read_stream(topic, key, up_to_offset)
+            yield from self._log.read_stream(topic, key, up_to_offset, from_offset)
             return
         partition = partition_of(key, self.partitions)
         with self._turn:
             self.catch_up(topic, partition, up_to_offset)
-            offsets = self._offsets(topic, key, up_to_offset)
+            offsets = self._offsets(topic, key, from_offset, up_to_offset)
         for span in _spans(offsets):
             offset, end = span[0], span[-1] + 1
             while offset < end:
@@ -81,6 +97,17 @@ class IndexedLog:
                     return
                 yield from (record for record in records if record.key == key)
                 offset = records[-1].offset + 1
+
+    def read_unkeyed(self, topic: Topic, partition: int, up_to_offset: int) -> list[Record]:
+        """Return a partition's records of no stream at offsets below another, in order."""
+        with self._turn:
+            self.catch_up(topic, partition, up_to_offset)
+            rows = self._connection.execute(
+                'SELECT "offset", value FROM stream_index_unkeyed'
+                ' WHERE topic = %s AND partition = %s AND "offset" < %s ORDER BY "offset"',
+                (topic, partition, up_to_offset),
+            ).fetchall()
+        return [Record(topic, partition, offset, None, value) for offset, value in rows]
 
     def catch_up(self, topic: Topic, partition: int, up_to_offset: int) -> int:
         """Index a partition's records below an offset; return how many were read for it."""
@@ -98,13 +125,21 @@ class IndexedLog:
             migrations.apply(self._opened, _OWNER, _MIGRATIONS, schema=self._schema)
         return self._opened
 
-    def _offsets(self, topic: Topic, key: str, up_to_offset: int) -> list[int]:
+    def _offsets(self, topic: Topic, key: str, from_offset: int, up_to_offset: int) -> list[int]:
+        # A row holds offsets from its first up to the next row's.
         rows = self._connection.execute(
-            "SELECT offsets FROM stream_index"
-            " WHERE topic = %s AND stream = %s AND first_offset < %s ORDER BY first_offset",
-            (topic, key, up_to_offset),
+            "SELECT offsets FROM stream_index WHERE topic = %(topic)s AND stream = %(stream)s"
+            " AND first_offset < %(end)s AND first_offset >= coalesce((SELECT max(first_offset)"
+            " FROM stream_index WHERE topic = %(topic)s AND stream = %(stream)s"
+            " AND first_offset <= %(begin)s), 0) ORDER BY first_offset",
+            {"topic": topic, "stream": key, "begin": from_offset, "end": up_to_offset},
         ).fetchall()
-        return [offset for (offsets,) in rows for offset in offsets if offset < up_to_offset]
+        return [
+            offset
+            for (offsets,) in rows
+            for offset in offsets
+            if from_offset <= offset < up_to_offset
+        ]
 
     def _index_some(self, topic: Topic, partition: int, up_to_offset: int) -> int:
         """Index the next records of a partition, where others have not; return how many."""
@@ -117,9 +152,9 @@ class IndexedLog:
             records = self._log.read(topic, partition, offset, limit)
             if not records:
                 return 0
-            self._add(topic, records)
+            self._add(topic, partition, records)
             connection.execute(
-                "UPDATE stream_index_checkpoints SET next_offset = %s"
+                "UPDATE stream_index_reached SET next_offset = %s"
                 " WHERE topic = %s AND partition = %s",
                 (records[-1].offset + 1, topic, partition),
             )
@@ -129,27 +164,37 @@ class IndexedLog:
         """Return the offset to index next, which nobody else does meanwhile; of another log, 0."""
         connection = self._connection
         connection.execute(
-            "INSERT INTO stream_index_checkpoints VALUES (%s, %s, %s, 0) ON CONFLICT DO NOTHING",
+            "INSERT INTO stream_index_reached VALUES (%s, %s, %s, 0) ON CONFLICT DO NOTHING",
             (topic, partition, self.log_id),
         )
         row = connection.execute(
-            "SELECT log_id, next_offset FROM stream_index_checkpoints"
+            "SELECT log_id, next_offset FROM stream_index_reached"
             " WHERE topic = %s AND partition = %s FOR UPDATE",
             (topic, partition),
         ).fetchone()
         if row is not None and row[0] == self.log_id:
             return int(row[1])
         connection.execute("DELETE FROM stream_index")
+        connection.execute("DELETE FROM stream_index_unkeyed")
         connection.execute(
-            "UPDATE stream_index_checkpoints SET log_id = %s, next_offset = 0", (self.log_id,)
+            "UPDATE stream_index_reached SET log_id = %s, next_offset = 0", (self.log_id,)
         )
         return 0
 
-    def _add(self, topic: Topic, records: Sequence[Record]) -> None:
-        new: dict[str, list[int]] = defaultdict(list)
+    def _add(self, topic: Topic, partition: int, records: Sequence[Record]) -> None:
+        keyed: dict[str, list[int]] = defaultdict(list)
+        unkeyed = []
         for record in records:
-            if record.key is not None and _is_text(record.key):
-                new[record.key].append(record.offset)
+            if record.key is None:
+                unkeyed.append((topic, partition, record.offset, record.value))
+            else:
+                keyed[record.key].append(record.offset)
+        # A key that others wrote into a partition that is not its own has its offsets elsewhere.
+        new = {
+            key: offsets
+            for key, offsets in keyed.items()
+            if _is_text(key) and partition_of(key, self.partitions) == partition
+        }
         last = self._connection.execute(
             "SELECT DISTINCT ON (stream) stream, first_offset, offsets FROM stream_index"
             " WHERE topic = %s AND stream = ANY(%s) ORDER BY stream, first_offset DESC",
@@ -165,6 +210,7 @@ class IndexedLog:
                 " DO UPDATE SET offsets = excluded.offsets",
                 [(topic, stream, offsets[0], offsets) for stream, offsets in new.items()],
             )
+            cursor.executemany("INSERT INTO stream_index_unkeyed VALUES (%s, %s, %s, %s)", unkeyed)
 
 
 def _spans(offsets: Sequence[int]) -> Iterator[list[int]]:

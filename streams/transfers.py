@@ -7,7 +7,8 @@ and never done twice. Everything is in the log; the table of settled transfers o
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Final, Literal, Protocol, cast
 
@@ -16,20 +17,23 @@ from msgspec import Struct
 
 from domain.commands import ReceiveTransfer, Request, ReturnTransfer
 from domain.entities import AnyEntity, Transfer
+from domain.errors import InvalidValue
 from domain.events import TransferSent, UnitLeg
 from infra import postgres
 from infra.postgres import Connection
+from projections.rows import bounded
 from schemas import codec
 from schemas.envelope import Recorded
 from schemas.partitioning import partition_of
 from streams import entity_store
 from streams.answers import Answer
 from streams.ledger import Ledger
-from streams.log import LogError, TopicPartition
+from streams.log import LogError, LogHalted, TopicPartition
 
 LegsOf = Callable[[Recorded], tuple[UnitLeg, ...]]
 """Given a TransferSent, the legs with the lots that left, their costs and dates."""
 
+_log = logging.getLogger(__name__)
 _ACTOR: Final = "transfers"
 _CHUNK: Final = 500
 _UNSETTLED: Final = (
@@ -87,8 +91,11 @@ class TransferBook(Protocol):
         """Raise where others are not kept from settling any more."""
         ...
 
-    def pending(self) -> list[Sent]:
-        """Return some of the transfers that are on their way; none where none is."""
+    def pending(self, after: tuple[str, str] = ("", "")) -> list[Sent]:
+        """Return the next transfers that are on their way, by sender and id; none after the last.
+
+        `after` is the sender and the id of the one before them.
+        """
         ...
 
     def mark(self, transfers: Sequence[tuple[str, str]]) -> None:
@@ -102,9 +109,9 @@ def settle_transfers(
     """Carry every transfer that was sent to its end; return those that were brought there now.
 
     One settles at a time, whichever process it is in. `legs_of` is asked only for transfers that
-    moved units. `book` is that of a Postgres ledger unless told. What only lacks something (its
-    owner stands still, say) stays on its way. Raises LogError when a transfer can be neither
-    received nor returned.
+    moved units. `book` is that of a Postgres ledger unless told. What lacks something (its owner
+    stands still, say), what cannot be read and what can be neither received nor returned stays on
+    its way, and holds up no other.
     """
     settled: list[Settled] = []
     with contextlib.ExitStack() as stack:
@@ -113,19 +120,31 @@ def settle_transfers(
         if book.is_idle():
             return settled
         stack.enter_context(book.alone())
-        while sent := book.pending():
-            pending = [_pending(one, legs_of) for one in sent]
-            ended = _settle(ledger, book, pending)
+        after = ("", "")
+        while sent := book.pending(after):
+            after = sent[-1].account, sent[-1].transfer_id
+            told = [_pending(one, legs_of) for one in sent]
+            pending = [one for one in told if one is not None]
+            ended = _settle(ledger, book, pending) if pending else []
             settled += ended
-            if not ended:
+            if pending and not ended:
                 break
     return settled
 
 
-def _pending(sent: Sent, legs_of: LegsOf) -> _Pending:
+def _pending(sent: Sent, legs_of: LegsOf) -> _Pending | None:
+    """Return a transfer with what left; None where its sender's book cannot be read up to it."""
     event = cast("TransferSent", sent.recorded.event)
-    legs = legs_of(sent.recorded) if event.legs else ()
+    try:
+        legs = legs_of(sent.recorded) if event.legs else ()
+    except (LogError, InvalidValue) as error:
+        _left(sent.account, sent.transfer_id, error)
+        return None
     return _Pending(sent.recorded, sent.account, event, legs)
+
+
+def _left(account: str, transfer_id: str, why: object) -> None:
+    _log.warning("transfer %r of %r is left on its way: %s", transfer_id, account, why)
 
 
 class PostgresBook:
@@ -134,6 +153,7 @@ class PostgresBook:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._opened: Connection | None = None
+        self._locking: Connection | None = None
 
     @property
     def _connection(self) -> Connection:
@@ -151,20 +171,25 @@ class PostgresBook:
         found = self._connection.execute(f"SELECT EXISTS (SELECT 1 {_UNSETTLED})".encode())
         return found.fetchone() == (False,)
 
-    def alone(self) -> AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
         """Keep others from settling for a block."""
-        return postgres.advisory_lock(self._connection, f"transfers {self._ledger.log.schema}")
+        self._locking = self._connection
+        with postgres.advisory_lock(self._locking, f"transfers {self._ledger.log.schema}"):
+            yield
 
     def check_alone(self) -> None:
-        """Raise where the connection, and the lock with it, was lost."""
-        self._connection.execute("SELECT 1")
+        """Raise where the connection that has the lock was lost, and the lock with it."""
+        assert self._locking is not None
+        self._locking.execute("SELECT 1")
 
-    def pending(self) -> list[Sent]:
-        """Return some that were sent and are not settled; mark those that only look so."""
+    def pending(self, after: tuple[str, str] = ("", "")) -> list[Sent]:
+        """Return the next that were sent and are not settled; mark those that only look so."""
         while True:
             rows = self._connection.execute(
-                f"SELECT key, id, state {_UNSETTLED} ORDER BY key, id LIMIT %s".encode(),
-                (_CHUNK,),
+                f"SELECT key, id, state {_UNSETTLED} AND (key, id) > (%s, %s)"
+                " ORDER BY key, id LIMIT %s".encode(),
+                (*after, _CHUNK),
                 binary=True,
             ).fetchall()
             found = [(key, transfer_id, _DECODER.decode(state)) for key, transfer_id, state in rows]
@@ -196,20 +221,20 @@ class PostgresBook:
 
 
 def _settle(ledger: Submits, book: TransferBook, pending: list[_Pending]) -> list[Settled]:
-    received = ledger.submit([_receive(one) for one in pending])
+    received = _answers(ledger, [_receive(one) for one in pending])
     book.check_alone()
     # Only a refusal that is recorded is for good: what lacked something may be received later, by
     # an asking that is still under way.
     refused = [
         (one, answer)
         for one, answer in zip(pending, received, strict=True)
-        if answer.status == "refused"
+        if answer is not None and answer.status == "refused"
     ]
-    returned = ledger.submit([_return(one, answer) for one, answer in refused])
+    returned = _answers(ledger, [_return(one, answer) for one, answer in refused])
     ends = [
         _end(one, answer)
         for one, answer in zip(pending, received, strict=True)
-        if answer.status != "refused"
+        if answer is None or answer.status != "refused"
     ]
     ends += [
         _end(one, answer, refusal.reason)
@@ -220,17 +245,32 @@ def _settle(ledger: Submits, book: TransferBook, pending: list[_Pending]) -> lis
     return settled
 
 
-def _end(one: _Pending, answer: Answer, reason: str | None = None) -> Settled | None:
-    """Return how a transfer ended, by the answer to its last step; None if that lacked something.
+def _answers(ledger: Submits, requests: Sequence[Request]) -> list[Answer | None]:
+    """Return the answers to commands; None for those of accounts whose partition stands still."""
+    try:
+        return list(ledger.submit(requests))
+    except LogHalted as halted:
+        keys = sorted({one.key for one in requests})
+        if len(keys) == 1:
+            _log.warning("transfers to or from %r are left on their way: %s", keys[0], halted)
+            return [None] * len(requests)
+    half = set(keys[: len(keys) // 2])
+    first = iter(_answers(ledger, [one for one in requests if one.key in half]))
+    others = iter(_answers(ledger, [one for one in requests if one.key not in half]))
+    return [next(first if one.key in half else others) for one in requests]
+
+
+def _end(one: _Pending, answer: Answer | None, reason: str | None = None) -> Settled | None:
+    """Return how a transfer ended, by the answer to its last step; None where it did not.
 
     `reason` is why the receiver refused it.
     """
     event = one.event
-    if answer.status == "lacking":
+    if answer is None or answer.status == "lacking":
         return None
     if answer.status not in ("accepted", "duplicate"):
-        name = event.transfer_id
-        raise LogError(f"transfer {name!r} of {one.account!r} cannot be ended: {answer}")
+        _left(one.account, event.transfer_id, f"it can be neither received nor returned: {answer}")
+        return None
     outcome: Literal["received", "returned"] = "received" if reason is None else "returned"
     return Settled(event.transfer_id, one.account, event.to_account, outcome, reason)
 
@@ -243,7 +283,7 @@ def _receive(one: _Pending) -> Request:
         cash=event.cash,
         legs=one.legs,
         time_precision=event.time_precision,
-        sequence=event.sequence,
+        sequence=bounded(event.sequence),
     )
     return _request(one, "receive", event.to_account, command)
 
@@ -257,7 +297,7 @@ def _return(one: _Pending, refusal: Answer) -> Request:
         cash=event.cash,
         legs=one.legs,
         time_precision=event.time_precision,
-        sequence=event.sequence,
+        sequence=bounded(event.sequence),
     )
     return _request(one, "return", one.account, command)
 

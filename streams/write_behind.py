@@ -67,9 +67,11 @@ class WriteBehind:
         """Return the rows that a fold wants, as tuples of the table's columns."""
         return self._settled(self._models.fetch, wanted)
 
-    def halt(self, projection: str, topic: str, partition: int, reason: str) -> None:
-        """Write down why a projection stands still in a partition."""
-        self._settled(self._models.halt, projection, topic, partition, reason)
+    def halt(
+        self, projection: str, topic: str, partition: int, next_offset: int, reason: str
+    ) -> bool:
+        """Write down why a projection stands still in a partition, if that is where it stands."""
+        return self._settled(self._models.halt, projection, topic, partition, next_offset, reason)
 
     def projecting_lock(self) -> Any:
         """Hold the lock of the one process that projects, waiting for it."""

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import uuid_utils
-from aiokafka import TopicPartition as KafkaPartition  # type: ignore[import-untyped]
 from msgspec import Struct
 
 from domain import decider
@@ -29,7 +28,7 @@ from streams.deciding.steps import LaneRunner, Reader
 from streams.deciding.taking import Taking
 from streams.deciding.telling import Telling
 from streams.kafka_client import KafkaPlace, reporting_outage
-from streams.kafka_reading import Reading, recorded_at
+from streams.kafka_reading import Reading
 from streams.kafka_topics import topic_name
 from streams.kafka_writing import Writing
 from streams.ledger import program_version
@@ -86,7 +85,7 @@ class Decider:
         self._reference = [self.followers["reference", n] for n in range(log.partitions)]
         self._reading = Reading(self._options, _REQUEST_S)
         self._reader = Reader(self._reading, log.place.namespace, self.followers, self._hurry)
-        self._writing = Writing(self._options, _REQUEST_S, self._tail_ns)
+        self._writing = Writing(self._options, _REQUEST_S, self._reading.tail_ns)
         self._replying = Replying(self._options, log.place.namespace)
         self._runners: dict[TopicPartition, LaneRunner] = {}
         self._telling = Telling(self.owned, self._reader, self._replying, metrics)
@@ -169,11 +168,6 @@ class Decider:
         await self._let_go()
         await self._group.leave()
         await self._telling.finish()
-
-    async def _tail_ns(self, at: KafkaPartition) -> int:
-        (head,) = await self._reading.heads([at])
-        records = await self._reading.read(at, head - 1, 1, recorded_at) if head else ()
-        return max((record.time_ns or 0 for record in records), default=0)
 
     # --- the group --------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ import contextlib
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
+from operator import attrgetter
 from typing import Final
 
 from domain.entities import Entity, Transfer
@@ -58,6 +59,7 @@ WHERE log_id = %s AND s.key IS NULL
 """
 _CHUNK: Final = 5000
 _AT_ONCE: Final = 500
+_LAST_OFFSET: Final = 2**63 - 1
 _MARK: Final = b'"type":"TransferSent"'
 _MARK_BEFORE: Final = 200
 """Bytes of an envelope in which its type stands: the id is before it."""
@@ -109,18 +111,18 @@ class KafkaBook:
                 (self._log.log_id, *map(list, zip(*transfers, strict=True))),
             )
 
-    def pending(self) -> list[Sent]:
-        """Return some that were sent and are not settled; mark those that only look so.
+    def pending(self, after: tuple[str, str] = ("", "")) -> list[Sent]:
+        """Return the next that were sent and are not settled; mark those that only look so.
 
         Those whose sender's partition stands still, or has no owner, are left for later.
         """
         self._look_through()
-        last: _Place = ("", "", -1)
+        last: _Place = (*after, _LAST_OFFSET)
         silent: set[TopicPartition] = set()
         while places := self._unsettled(last):
             last = places[-1]
             if found := self._still_sent(places, silent):
-                return found
+                return sorted(found, key=attrgetter("account", "transfer_id"))
         return []
 
     def _unsettled(self, after: _Place) -> list[_Place]:

@@ -23,6 +23,7 @@ from msgspec import Struct
 
 from schemas.envelope import Record
 from streams.kafka_client import KafkaPlace, Security
+from streams.kafka_reading import record_of
 from streams.kafka_topics import topic_name
 from streams.log import TOPICS, TopicPartition
 
@@ -179,10 +180,7 @@ class Consuming(faust.App):
             await self.handlers.take(records)
 
     def _record(self, told: Any) -> Record:
-        # What others wrote may be anything: a key that is no text, no value at all.
-        key = None if told.key is None else told.key.decode(errors="surrogateescape")
-        topic = self._topics[told.topic]
-        return Record(topic, told.partition, told.offset, key, told.value or b"")
+        return record_of(self._topics[told.topic], told.partition, told)
 
     async def _on_assigned(self, _app: Any, /, *told: Iterable[TP], **_: Any) -> None:
         (assigned,) = told

@@ -24,6 +24,7 @@ class LagGauges:
         self._shown: set[tuple[str, str, str]] = set()
         self._since: dict[tuple[str, str, str], float] = {}
         self._lags: list[Lag] = []
+        self._stood_since: dict[tuple[TopicPartition, int], float] = {}
 
     def measure(self, heads: Heads | None = None) -> None:
         """Ask the store where everything stands, and show it but for the ages.
@@ -65,6 +66,8 @@ class LagGauges:
                 ages[place, next_offset] = self._age_seconds(place, next_offset)
             age = ages.get((place, next_offset), 0.0)
             self._metrics.lag_seconds.labels(*_labels(lag)).set(age)
+        for record in self._stood_since.keys() - ages.keys():
+            del self._stood_since[record]
 
     def _show(self, lag: Lag) -> None:
         labels = _labels(lag)
@@ -76,12 +79,13 @@ class LagGauges:
         self._shown.add(labels)
 
     def _age_seconds(self, place: TopicPartition, offset: int) -> float:
-        """Return how long ago a record was recorded; 0 for one that nobody can read."""
+        """Return how long ago a record was recorded, or first met where nobody can read it."""
         for record in self._source.read(*place, offset, 1):
             try:
                 recorded_ns = to_ns(envelope(record.value).recorded_time)
             except (Undecodable, ValueError):
-                break
+                now = time.monotonic()
+                return now - self._stood_since.setdefault((place, offset), now)
             return max(0.0, (time.time_ns() - recorded_ns) / _NS_PER_S)
         return 0.0
 

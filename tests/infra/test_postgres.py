@@ -16,6 +16,7 @@ from infra.postgres import (
     close,
     connect,
     lock_key,
+    refuse_lossy,
     reporting_outage,
 )
 from tests.beside import beside
@@ -35,6 +36,30 @@ def test_the_session_is_as_told(dsn: str, schema: str) -> None:
         assert value(connection, "SHOW timezone") == "UTC"
         assert value(connection, "SHOW transaction_isolation") == "read committed"
         assert connection.autocommit
+
+
+def test_what_is_committed_is_durable_whatever_the_server_is_told(
+    dsn: str, connection: Connection
+) -> None:
+    name = value(connection, "SELECT current_database()")
+    connection.execute(f"ALTER DATABASE {name} SET synchronous_commit = off".encode())
+    try:
+        with connect(dsn) as opened:
+            assert value(opened, "SHOW synchronous_commit") == "on"
+    finally:
+        connection.execute(f"ALTER DATABASE {name} RESET synchronous_commit".encode())
+
+
+def test_a_server_that_may_lose_what_it_committed_is_refused(connection: Connection) -> None:
+    refuse_lossy(connection, "the log's PostgreSQL")
+    # A restart with other settings would be one for all tests: names of the session go first.
+    connection.execute(
+        "CREATE TEMP VIEW pg_settings AS SELECT name,"
+        " CASE name WHEN 'full_page_writes' THEN 'off' ELSE setting END AS setting"
+        " FROM pg_catalog.pg_settings"
+    )
+    with pytest.raises(SettingsError, match=r"full_page_writes of the log's .* is 'off'"):
+        refuse_lossy(connection, "the log's PostgreSQL")
 
 
 def test_options_in_the_url_stay_in_force(dsn: str) -> None:

@@ -10,12 +10,24 @@ from typing import Protocol
 
 import pytest
 
-from domain.events import LogCreated
+from domain.events import AccountClosed, LogCreated
 from domain.times import Instant, from_ns
 from schemas import codec
 from schemas.envelope import Record
-from streams.log import TOPICS, CommandTaken, Draft, Log, LogError, command_ref
+from schemas.partitioning import partition_of
+from streams.log import (
+    TOPICS,
+    CommandTaken,
+    Draft,
+    Log,
+    LogError,
+    LogHalted,
+    command_ref,
+    read_unkeyed,
+)
+from streams.reader import read_valid_stream
 from tests.beside import beside
+from tests.schemas.chains import Chain
 
 _SPAWN = multiprocessing.get_context("spawn")
 
@@ -109,7 +121,40 @@ class LogContract:
         assert numbers(stream) == [("A", n) for n in range(2, 5002, 2)]
         cut = stream[-1].offset
         assert list(log.read_stream("events", "A", cut)) == stream[:-1]
+        assert list(log.read_stream("events", "A", cut, stream[3].offset)) == stream[3:-1]
         assert list(log.read_stream("events", "nobody", 10_000)) == []
+
+    def test_what_does_not_count_is_in_no_stream(self, log: Log) -> None:
+        """What a deposed owner wrote, and what halted its partition until it was parked."""
+        partition, event = partition_of("A", log.partitions), AccountClosed(reason="x")
+        chain = Chain("events", partition, log.partitions, log.log_id)
+        chain.start_term(1)
+        chain.append("A", event)
+        chain.start_term(2)
+        head = chain.heads["A"]
+        chain.append("A", event, term=1)
+        chain.heads["A"] = head
+        chain.append("A", event)
+        chain.raw("A", b"no record")
+        head = chain.heads["A"]
+        chain.append("A", event, prev_hash="f" * 64)
+        chain.heads["A"] = head
+        chain.append("A", event)
+        log.append("events", partition, [Draft(one.key, one.value) for one in chain.records[1:]])
+        with pytest.raises(LogHalted, match="decoded") as halted:
+            list(read_valid_stream(log, "events", "A", 9))
+        assert halted.value.offset == 6
+        parked = [chain.park(6), chain.park(7)]
+        log.append("events", partition, [Draft(None, one.value) for one in parked])
+        for end in (9, 11):
+            counting = read_valid_stream(log, "events", "A", end)
+            assert [(one.offset, one.envelope.seq) for one in counting] == [(2, 1), (5, 2), (8, 3)]
+        elsewhere = (partition + 1) % log.partitions
+        log.append("events", elsewhere, [Draft("A", b"no record")])
+        assert len(list(read_valid_stream(log, "events", "A", 11))) == 3
+        unkeyed = read_unkeyed(log, "events", partition, 10)
+        assert [record.offset for record in unkeyed] == [0, 1, 3, 9]
+        assert unkeyed == [one for one in log.read("events", partition, 0, 10) if one.key is None]
 
     def test_nothing_appended_is_nothing_changed(self, log: Log) -> None:
         assert log.append("events", 0, []) == 1

@@ -453,7 +453,9 @@ def test_commits_and_halts_are_told_on_their_channels(
     assert channel.get_message(timeout=60)["type"] == "psubscribe"
     ledger.submit(sample_requests(60))
     Projector(log, models).catch_up()
-    models.halt("cash", "events", 3, "no record")
+    place = ("cash", "events", 3)
+    assert not models.halt(*place, log.heads("events")[3] + 1, "told too late")
+    assert models.halt(*place, log.heads("events")[3], "no record")
     told: dict[str, list[Any]] = {}
     while "alerts" not in told:
         message = channel.get_message(timeout=60)

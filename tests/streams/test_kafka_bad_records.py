@@ -16,9 +16,9 @@ from schemas.partitioning import partition_of
 from schemas.validity import Void
 from streams.kafka_log import KafkaLog
 from streams.log import Log, LogHalted
-from streams.ownership import Owner
 from streams.reader import fresh_state, read_valid
 from tests.streams.kafka_homes import KafkaHome, home
+from tests.streams.owner import Owner
 
 __all__ = ["home"]
 

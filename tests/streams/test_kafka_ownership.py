@@ -28,11 +28,11 @@ from streams.deciding.front import KafkaLedger
 from streams.kafka_log import KafkaLog
 from streams.kafka_writing import AppendUnknown
 from streams.log import Draft, LogError, LogHalted
-from streams.ownership import Deposed
 from tests import servers
 from tests.beside import beside
 from tests.streams.kafka_homes import KafkaHome, close_logs, home, new_home
 from tests.streams.log_contract import whole
+from tests.streams.owner import Deposed
 from tests.streams.test_kafka_bad_records import PARTITION, Follower, cash, read_all
 from tests.waiting import until
 

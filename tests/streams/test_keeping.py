@@ -184,6 +184,7 @@ def test_a_poisoned_record_halts_its_partition_until_it_is_parked(
     assert set(kept.keeper.halted) == {("events", POISONED)}
     assert kept.metric("daybook_halted_partitions") == 1
     assert kept.metric("daybook_failed_projections") == 0
+    assert kept.metric("daybook_projection_lag_seconds", projection="cash") > 0
     found = models.checkpoints()["cash", POISONED]
     assert found.next_offset == offset
     assert "cannot be decoded" in str(found.halted)

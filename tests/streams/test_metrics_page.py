@@ -5,6 +5,7 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
+from api.http.feed.metrics import Counts, FeedMetrics
 from api.http.metrics import Metrics
 from streams.deciding.metrics import DeciderMetrics
 from streams.working.metrics import WorkerMetrics
@@ -17,6 +18,7 @@ def test_the_page_names_the_metrics_that_there_are() -> None:
     DeciderMetrics(registries[0])
     WorkerMetrics(registries[1])
     Metrics(registries[2])
+    registries[2].register(FeedMetrics((), Counts()))
     names = {
         f"{metric.name}_total" if metric.type == "counter" else metric.name
         for registry in registries

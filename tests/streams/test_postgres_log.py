@@ -6,16 +6,19 @@ import threading
 import time
 from functools import partial
 
+import msgspec
 import psycopg
 import pytest
 from msgspec import Struct
 
 from infra import postgres
 from infra.errors import ServerUnavailable
+from streams.ledger import Ledger
 from streams.log import LogError
 from streams.postgres_log import PostgresLog, append_locked, lock
 from tests.beside import beside
 from tests.streams.log_contract import LogContract, draft, numbers
+from tests.streams.requests import open_account
 
 
 class PostgresHome(Struct, frozen=True):
@@ -126,6 +129,15 @@ def test_what_a_person_changes_by_hand_is_found(
     reason = kept.altered()
     assert reason is not None
     assert reason.startswith(column)
+
+
+def test_a_command_that_is_not_to_be_found_again_is_missed(ledger: Ledger) -> None:
+    ledger.submit([open_account("A1")])
+    place = ledger.log.heads("events").index(2)
+    (kept,) = ledger.log.read_kept("events", place, 1, 1)
+    assert kept.altered() is None
+    unanswered = msgspec.structs.replace(kept, command_ref=None).altered()
+    assert unanswered == "command_ref is not that of the value"
 
 
 def test_the_stored_hash_is_that_of_the_value(log: PostgresLog) -> None:

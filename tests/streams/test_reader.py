@@ -1,18 +1,23 @@
 """Reading through the validity rules: voids counted, halts kept, parked records passed."""
 
 import hashlib
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
+from domain.commands import Topic
 from domain.events import Event, RecordParked, TermStarted
 from domain.times import Instant
 from schemas import codec
-from schemas.envelope import Envelope, Recorded
+from schemas.envelope import Envelope, Record, Recorded
+from schemas.partitioning import partition_of
 from schemas.validity import PartitionState
 from streams.ledger import Ledger
 from streams.log import Draft, LogHalted
 from streams.postgres_log import PostgresLog
-from streams.reader import ValidBatch, fresh_state, read_valid
+from streams.reader import ValidBatch, fresh_state, read_valid, read_valid_stream
+from tests.schemas.chains import LOG_ID, Chain, key_in
+from tests.schemas.scenarios import SCENARIOS
 from tests.streams.requests import cash, open_account
 
 NOW = Instant("2200-01-01T00:00:00.000000000Z")
@@ -149,3 +154,50 @@ def test_a_ledger_writes_under_the_term_of_the_partition(
     whole = read_all(log, fresh_state(log, "events", place))
     assert whole.voids == []
     assert types(whole.records)[-2:] == ["TermStarted", "CashMoved"]
+
+
+class Listed:
+    """One partition of events in a list, as a log that has no index reads it."""
+
+    log_id = LOG_ID
+
+    def __init__(self, chain: Chain) -> None:
+        self.partitions = chain.partitions
+        self._records = chain.records
+
+    def heads(self, _topic: Topic) -> list[int]:
+        return [len(self._records)]
+
+    def read(self, _topic: Topic, _partition: int, offset: int, limit: int) -> Sequence[Record]:
+        return self._records[offset : offset + limit]
+
+    def read_stream(self, _topic: Topic, key: str, end: int) -> Iterator[Record]:
+        return (one for one in self._records[:end] if one.key == key)
+
+
+def counting_in(log: Listed, stream: str, end: int) -> tuple[list[int], int | None]:
+    """Return where a stream's records stand that count, and where it stands still, if it does."""
+    found: list[int] = []
+    try:
+        found.extend(one.offset for one in read_valid_stream(log, "events", stream, end))  # type: ignore[arg-type]
+    except LogHalted as halted:
+        return found, halted.offset
+    return found, None
+
+
+@pytest.mark.parametrize("build", SCENARIOS)
+def test_a_stream_is_judged_as_in_its_partition(build: Callable[[], Chain]) -> None:
+    """Of a partition that halts, a stream has what counts before, and then what is its own."""
+    chain, letters = build(), SCENARIOS[build]
+    if [one.offset for one in chain.records] != list(range(len(chain.records))):
+        return  # no log has such offsets: they are the reader's mistake
+    for stream in ("A1", "A2", key_in(0, 16)):
+        if partition_of(stream, chain.partitions) != chain.partition:
+            continue
+        for end in range(len(letters) + 1):
+            judged = zip(chain.records[:end], letters, strict=False)
+            counting = [one.offset for one, letter in judged if letter == "R" and one.key == stream]
+            found, halted_at = counting_in(Listed(chain), stream, end)
+            assert found[: len(counting)] == counting
+            assert len(found) == len(counting) or letters[-1] == "H"
+            assert halted_at is None or letters[halted_at:] == "H"

@@ -46,8 +46,10 @@ class Counting:
         self.records += len(records)
         return records
 
-    def read_stream(self, topic: Topic, key: str, up_to_offset: int) -> Iterator[Record]:
-        return self._log.read_stream(topic, key, up_to_offset)
+    def read_stream(
+        self, topic: Topic, key: str, up_to_offset: int, from_offset: int = 0
+    ) -> Iterator[Record]:
+        return self._log.read_stream(topic, key, up_to_offset, from_offset)
 
 
 @pytest.fixture
@@ -67,7 +69,10 @@ def indexed(dsn: str, schema: str, log: PostgresLog) -> Iterator[IndexedLog]:
 def fill(log: Log, random: Random, keys: Sequence[str], count: int) -> None:
     for number in range(count):
         key = random.choice(keys)
-        log.append("events", partition_of(key, PARTITIONS), [Draft(key, f"v{number}".encode())])
+        drafts = [Draft(key, f"v{number}".encode())]
+        if random.random() < 0.1:
+            drafts.append(Draft(None, b"a term"))
+        log.append("events", partition_of(key, PARTITIONS), drafts)
 
 
 def test_a_stream_is_the_same_at_every_offset(
@@ -87,6 +92,14 @@ def test_a_stream_is_the_same_at_every_offset(
             for end in (0, 1, random.randrange(head), head, head + 5):
                 expected = list(log.read_stream("events", key, end))
                 assert list(indexed.read_stream("events", key, end)) == expected
+        for partition, head in enumerate(heads):
+            for end in (0, 1, random.randrange(head), head):
+                unkeyed = log.read_unkeyed("events", partition, end)
+                assert indexed.read_unkeyed("events", partition, end) == unkeyed
+                begin = random.randrange(head)
+                expected = [record for record in expected if record.offset >= begin]
+                assert list(log.read_stream("events", key, end, begin)) == expected
+                assert list(indexed.read_stream("events", key, end, begin)) == expected
 
 
 def test_records_are_indexed_once(log: PostgresLog, dsn: str, schema: str) -> None:
@@ -105,6 +118,21 @@ def test_records_are_indexed_once(log: PostgresLog, dsn: str, schema: str) -> No
     again.close()
 
 
+def test_a_key_in_a_partition_that_is_not_its_own_changes_nothing(
+    log: PostgresLog, indexed: IndexedLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream_index, "_ROW_OFFSETS", 2)
+    own = partition_of("A", PARTITIONS)
+    log.append("events", own, [Draft("A", b"%d" % number) for number in range(5)])
+    for partition in (own, 1 - own):
+        indexed.catch_up("events", partition, 99)
+    before = list(indexed.read_stream("events", "A", 99))
+    log.append("events", 1 - own, [Draft("A", b"odd")] * 5)
+    indexed.catch_up("events", 1 - own, 99)
+    assert list(indexed.read_stream("events", "A", 99)) == before
+    assert len(before) == 5
+
+
 def test_an_index_of_another_log_does_not_count(
     dsn: str, schema: str, log: PostgresLog, indexed: IndexedLog
 ) -> None:
@@ -112,7 +140,7 @@ def test_an_index_of_another_log_does_not_count(
     head = log.heads("events")[partition_of("A", PARTITIONS)]
     before = list(indexed.read_stream("events", "A", head))
     connection = postgres.connect(dsn, schema=schema)
-    connection.execute("UPDATE stream_index_checkpoints SET log_id = 'another'")
+    connection.execute("UPDATE stream_index_reached SET log_id = 'another'")
     connection.execute("UPDATE stream_index SET offsets = ARRAY[first_offset]")
     connection.close()
     assert list(indexed.read_stream("events", "A", head)) == before

@@ -1,18 +1,33 @@
 """Transfers between two streams: received or returned, once, whenever it is interrupted."""
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 
+import psycopg
 import pytest
 from msgspec.structs import replace
 
 from domain.commands import CloseAccount, Request
-from domain.events import LotTold, TransferReceived, TransferReturned, TransferSent, UnitLeg
+from domain.errors import InvalidValue
+from domain.events import (
+    LotTold,
+    RecordParked,
+    TransferReceived,
+    TransferReturned,
+    TransferSent,
+    UnitLeg,
+)
+from schemas.codec import encode, record_hash
 from schemas.envelope import Recorded
+from schemas.partitioning import partition_of
+from streams import transfers
 from streams.answers import Answer
 from streams.ledger import Ledger
+from streams.log import Draft, LogHalted
 from streams.postgres_log import PostgresLog
-from streams.transfers import Settled, settle_transfers
+from streams.transfers import PostgresBook, Settled, settle_transfers
+from tests.schemas.chains import make_envelope
 from tests.streams.books import valid_records
 from tests.streams.requests import open_account, request, send
 
@@ -78,6 +93,60 @@ def test_more_than_fit_in_a_round_are_all_settled(two: Ledger) -> None:
     two.submit([send(f"s{n}", "A", f"t{n}", "B") for n in range(520)])
     assert len(settle_transfers(two, with_cost)) == 520
     assert len(story(two.log)) == 1040
+
+
+@pytest.mark.parametrize(
+    "error", [LogHalted("events", 1, 2, "decoded"), InvalidValue("quantity", "0", "another")]
+)
+def test_one_that_cannot_be_read_holds_up_no_other(
+    two: Ledger, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr(transfers, "_CHUNK", 2)
+    told = [send(f"s{n}", "A", f"t{n}", "B", units="3") for n in range(6)]
+    two.submit(told)
+
+    def legs_of(sent: Recorded) -> tuple[UnitLeg, ...]:
+        assert isinstance(sent.event, TransferSent)
+        if sent.event.transfer_id in ("t0", "t1", "t4"):
+            raise error
+        return with_cost(sent)
+
+    assert [one.transfer_id for one in settle_transfers(two, legs_of)] == ["t2", "t3", "t5"]
+    assert settle_transfers(two, legs_of) == []
+    assert [one.transfer_id for one in settle_transfers(two, with_cost)] == ["t0", "t1", "t4"]
+
+
+def test_a_partition_that_stands_still_holds_up_no_other(two: Ledger) -> None:
+    two.submit([open_account("C"), open_account("D")])
+    still = partition_of("B", two.log.partitions)
+    assert still not in {partition_of(name, two.log.partitions) for name in "ACD"}
+    two.submit([send(f"s{name}", "A", f"t{name}", name) for name in "BCD"])
+    offset = two.log.append("events", still, [Draft("B", b"junk")])
+    assert [one.to_account for one in settle_transfers(two, with_cost)] == ["C", "D"]
+    assert settle_transfers(two, with_cost) == []
+    parked = RecordParked(offset=offset, digest=record_hash(b"junk"))
+    two.log.append("events", still, [Draft(None, encode(make_envelope(parked, 9, 0, {})))])
+    assert [one.to_account for one in settle_transfers(two, with_cost)] == ["B"]
+
+
+def test_who_lost_the_lock_settles_no_more(two: Ledger, log: PostgresLog) -> None:
+    """The connection that comes instead has no lock."""
+    with (
+        contextlib.closing(PostgresBook(two)) as book,
+        contextlib.closing(log.connect()) as other,
+        book.alone(),
+    ):
+        book.check_alone()
+        ended = other.execute(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_locks"
+            " WHERE locktype = 'advisory' AND granted AND database ="
+            " (SELECT oid FROM pg_database WHERE datname = current_database())"
+        )
+        assert ended.fetchone() == (1,)
+        for _ in range(2):
+            with pytest.raises(psycopg.OperationalError):
+                book.check_alone()
+            assert book.is_idle()
 
 
 class Dying(Ledger):

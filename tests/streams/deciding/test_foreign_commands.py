@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from typing import Any, Final
 
 import pytest
@@ -14,8 +15,10 @@ from aiokafka import (  # type: ignore[import-untyped]
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from domain.commands import Request
+from domain.commands import ReceiveTransfer, Request
+from domain.events import LotTold, UnitLeg
 from domain.validation import check_request
 from schemas.partitioning import partition_of
 from streams.deciding.front import KafkaLedger
@@ -87,6 +90,16 @@ def test_a_quantity_that_says_the_side_too_is_undecidable() -> None:
     value = encode_request(deal("c", ACCOUNT, "d", quantity="-1"))
     with pytest.raises(Undecidable, match="quantity: '-1' is not valid; expected a number above 0"):
         decode_asked(ACCOUNT.encode(), value, partition_of(ACCOUNT, 2), 2)
+
+
+def test_a_cost_that_the_ledger_made_is_decided() -> None:
+    cost = Decimal("0.1387007409372007481")  # 0.123456789 bought at 1.1234567891
+    lot = LotTold(lot="d", quantity=Decimal("0.123456789"), cost=cost)
+    leg = UnitLeg(instrument="X", quantity=lot.quantity, currency="USD", lots=(lot,))
+    command = ReceiveTransfer(transfer_id="t", from_account="S", legs=(leg,))
+    asked = replace(cash("c", ACCOUNT, "k"), command=command)
+    told = decode_asked(ACCOUNT.encode(), encode_request(asked), partition_of(ACCOUNT, 2), 2)
+    assert told == asked
 
 
 TEXTS = st.one_of(

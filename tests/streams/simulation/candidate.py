@@ -183,7 +183,6 @@ class Candidate:
         memory = self.lane._memory
         if self.world.lacks("term_after_unknown"):
             self.state.pending.clear()
-            self.state.ahead.clear()
             self.lane._drop_overlay()
         else:
             self.lane.lose_track()

@@ -77,10 +77,15 @@ class StoredModels:
     def fetch(self, wanted: Wanted) -> list[tuple[Any, ...]]:
         return self.rows.fetch(wanted)
 
-    def halt(self, projection: str, topic: str, partition: int, reason: str) -> None:
+    def halt(
+        self, projection: str, topic: str, partition: int, next_offset: int, reason: str
+    ) -> bool:
         there = Checkpoint(projection, topic, partition, 0, 0, 0, None)
         found = self._checkpoints.get((projection, partition), there)
+        if found.next_offset != next_offset:
+            return False
         self._checkpoints[projection, partition] = replace(found, halted=reason)
+        return True
 
     def write(self, advances: Sequence[Advance]) -> None:
         rng, calm = self.world.rng, self.world.is_calm
