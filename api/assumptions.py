@@ -1,7 +1,7 @@
 """Deals that were booked with assumed terms, amended once their instrument is defined."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Final
 
@@ -14,10 +14,12 @@ from domain.deal_amounts import terms_of
 from domain.deals import TERMS_ASSUMED
 from domain.entities import Instrument
 from domain.times import from_ns
+from infra.errors import ServerUnavailable
 from projections.positions.tables import DEALS, DealRow
 from schemas.partitioning import partition_of
 
 _ACTOR: Final = "assumptions"
+_POSITIONS: Final = "positions"
 _CHUNK: Final = 4096
 _encode = json.Encoder(order="deterministic").encode
 
@@ -26,12 +28,29 @@ def amend_deals(parts: Parts, instruments: Iterable[str]) -> None:
     """Amend the deals in instruments just defined whose assumed terms turn out to be others.
 
     The read model only says where to look; the decider judges each. An amendment's command id is
-    made of the deal and its terms, so that it is never done twice.
+    made of the deal and its terms, so that it is never done twice. Raises ServerUnavailable where
+    the workers have not projected all that was in the log.
     """
+    heads = parts.log.heads("events")
     parts.projector.catch_up()
+    _check_projected(parts, heads)
     amendments = _amendments(parts, sorted(instruments))
     while requests := list(islice(amendments, _CHUNK)):
         parts.ledger.submit(requests)
+
+
+def _check_projected(parts: Parts, heads: Sequence[int]) -> None:
+    """Raise unless all deals can be found, but for those where projecting stands still."""
+    checkpoints = parts.models.checkpoints()
+    for partition, head in enumerate(heads):
+        found = checkpoints.get((_POSITIONS, partition))
+        if (found.next_offset if found else 0) < head and not (found and found.halted):
+            raise ServerUnavailable(
+                "the read model of deals",
+                f"what was defined is recorded, but deals of events/{partition} that were booked"
+                " with assumed terms cannot be found and amended yet",
+                "is `daybook worker` running? Then import or submit the definition again",
+            )
 
 
 def _amendments(parts: Parts, instruments: list[str]) -> Iterator[Request]:
@@ -62,6 +81,8 @@ def _amendment(row: DealRow, instrument: Instrument) -> Iterator[Request]:
     booked = (row.kind, row.multiplier, row.price_unit)
     if booked == (terms.kind, terms.multiplier, terms.price_unit):
         return
+    if terms.kind == "fx" and terms.base_currency is None:
+        return  # what is exchanged is not known yet
     told = _encode((row.account, row.deal_id, row.seq, terms))
     yield Request(
         command_id=f"amend:{hashlib.sha256(told).hexdigest()[:32]}",

@@ -1,5 +1,6 @@
 """Commands as JSON, as `daybook submit` and the API take them."""
 
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any, Final, get_args
 
@@ -7,12 +8,16 @@ import msgspec
 
 from api.front import Missing
 from api.importing.lines import Fact
+from api.importing.reading import assumed_instrument, begun
 from domain import commands
 from domain.commands import Command, DefineInstrument, OpenAccount, Request
 from domain.errors import InvalidValue
 from domain.times import Instant
 from domain.validation import check_request
 from streams.answers import Answer
+
+Definitions = tuple[tuple[str, DefineInstrument], ...]
+"""Instruments by name, each with how it is defined where it is not known."""
 
 _PUBLIC: Final = ("accepted", "duplicate", "refused")
 
@@ -84,7 +89,9 @@ def fact_from_object(told: dict[str, Any], line: int = 0) -> Fact:
             ),
         )
     )
-    return Fact(line, request, _opens(request.command), _defines(request.command))
+    if isinstance(request.command, OpenAccount | DefineInstrument):
+        begun(request.command.from_date, "data.from_date")
+    return Fact(line, request, _opens(request.command), _defines(request))
 
 
 def answer_json(command_id: str | None, answer: Answer | Missing | None) -> dict[str, Any]:
@@ -141,21 +148,40 @@ def _opens(command: Command) -> OpenAccount | None:
     return OpenAccount(base_currency=currency if isinstance(currency, str) else "USD")
 
 
-def _defines(command: Command) -> tuple[tuple[str, DefineInstrument], ...]:
+def _defines(request: Request) -> Definitions:
+    """Return how unknown instruments of a command are defined: as by a file that tells the same."""
+    command = request.command
     match command:
         case commands.RecordDeal():
-            told: dict[str, Any] = {
-                name: value
-                for name in ("kind", "multiplier", "price_unit")
-                if (value := getattr(command, name)) is not None
-            }
-            definition = DefineInstrument(currency=command.currency, **told)
-            return ((command.instrument, definition),)
+            return _of_deal(command)
         case commands.PlaceOrder():
-            return ((command.instrument, DefineInstrument()),)
+            return assumed_instrument(command.instrument, None)
+        case commands.MoveCash():
+            return _assumed([(command.instrument, command.currency)])
         case commands.MovePosition():
-            return tuple(
-                (leg.instrument, DefineInstrument(currency=leg.currency)) for leg in command.legs
-            )
+            return _assumed((leg.instrument, leg.currency) for leg in command.legs)
+        case commands.RecordPrice():
+            return assumed_instrument(request.key, command.currency)
+        case commands.AnnounceCorporateAction() | commands.CorrectCorporateAction():
+            options = command.options
+            told = [(request.key, one.currency) for one in options] or [(request.key, None)]
+            return _assumed([*told, *((one.new_instrument, one.currency) for one in options)])
+        case commands.CancelCorporateAction():
+            return assumed_instrument(request.key, None)
         case _:
             return ()
+
+
+def _of_deal(command: commands.RecordDeal) -> Definitions:
+    told = (command.instrument, command.currency, command.kind, command.multiplier)
+    definitions = assumed_instrument(*told)
+    if command.price_unit is None:
+        return definitions
+    ((name, terms),) = definitions
+    return ((name, msgspec.structs.replace(terms, price_unit=command.price_unit)),)
+
+
+def _assumed(told: Iterable[tuple[str | None, str | None]]) -> Definitions:
+    """Return definitions by instruments and their currencies: the last one told of each."""
+    named = {name: currency for name, currency in told if name is not None}
+    return tuple(one for item in named.items() for one in assumed_instrument(*item))

@@ -21,6 +21,7 @@ from domain.commands import (
     MoveCash,
     OpenAccount,
     Request,
+    ReverseCash,
     SendTransfer,
     topic_of,
 )
@@ -34,6 +35,7 @@ from streams.vault import Kept
 
 UNKNOWN_ACCOUNT: Final = "unknown_account"
 UNKNOWN_INSTRUMENT: Final = "unknown_instrument"
+_DEFINED_FIRST: Final = "InstrumentDefined"
 _REMEMBERED: Final = 65_536
 _settled_at: Final[WeakKeyDictionary[Parts, list[int]]] = WeakKeyDictionary()
 """The log's heads when transfers were carried to their end last."""
@@ -68,11 +70,15 @@ def finish_transfers(parts: Parts) -> bool:
 
 
 class Front:
-    """Submits facts with what they need first. `strict` assumes nothing."""
+    """Submits facts with what they need first. `strict` assumes nothing.
 
-    def __init__(self, parts: Parts, *, strict: bool = False) -> None:
+    In a rehearsal, of which nothing may stay, it `keeps_notes` not.
+    """
+
+    def __init__(self, parts: Parts, *, strict: bool = False, keeps_notes: bool = True) -> None:
         self._parts = parts
         self._strict = strict
+        self._keeps_notes = keeps_notes
         self._known_accounts: set[str] = set()
         self._known_instruments: set[str] = set()
         self._looked_up: dict[tuple[str, str], Entity | None] = {}
@@ -81,18 +87,23 @@ class Front:
         """Return the answer to each fact, in order."""
         requests: list[Request] = []
         own: list[int | Missing] = []
-        facts = self._with_notes(facts)
+        noted: list[tuple[int, str]] = []
         for fact in facts:
             missing = self._prepare(fact, requests)
             if missing is not None:
                 own.append(missing)
                 continue
+            if fact.note:
+                noted.append((len(requests), fact.note))
             own.append(len(requests))
             requests.append(fact.request)
+        if noted and self._keeps_notes:
+            self._keep_notes(requests, noted)
         answers = self._parts.ledger.submit(requests)
         if any(isinstance(request.command, SendTransfer) for request in requests):
             finish_transfers(self._parts)
-        if defined := {one.key for one in requests if _tells_terms(one)}:
+        asked = zip(requests, answers, strict=True)
+        if defined := {one.key for one, answer in asked if _tells_terms(one, answer)}:
             amend_deals(self._parts, defined)
         return [place if isinstance(place, Missing) else answers[place] for place in own]
 
@@ -158,27 +169,26 @@ class Front:
             return ledger.fetch_entity(("events", partition), (name, "account", ""))
         return ledger.fetch_entity(("reference", partition), (name, "instrument", ""))
 
-    def _with_notes(self, facts: Sequence[Fact]) -> Sequence[Fact]:
-        notes = [(f"note/{fact.request.command_id}", fact.note) for fact in facts if fact.note]
-        if not notes:
-            return facts
-        kept = self._parts.vault.keep(notes)
-        return [_with_note(fact, kept) if fact.note else fact for fact in facts]
+    def _keep_notes(self, requests: list[Request], noted: list[tuple[int, str]]) -> None:
+        """Keep the notes of some requests, and have these say which they are."""
+        named = [(place, f"note/{requests[place].command_id}", note) for place, note in noted]
+        kept = self._parts.vault.keep([(note_id, note) for _, note_id, note in named])
+        for place, note_id, _ in named:
+            requests[place] = _with_note(requests[place], kept[note_id])
 
 
-def _tells_terms(request: Request) -> bool:
-    """Tell whether a request defines an instrument, and not by an assumption."""
-    return isinstance(request.command, DefineInstrument) and ASSUMED not in request.flags
+def _tells_terms(request: Request, answer: Answer) -> bool:
+    """Tell whether a request defines an instrument of which something may have been assumed."""
+    if not isinstance(request.command, DefineInstrument) or ASSUMED in request.flags:
+        return False
+    return answer.status != "accepted" or answer.event_type != _DEFINED_FIRST
 
 
-def _with_note(fact: Fact, kept: dict[str, Kept]) -> Fact:
-    command = fact.request.command
-    if not isinstance(command, MoveCash):
-        return fact
-    note = kept[f"note/{fact.request.command_id}"]
+def _with_note(request: Request, note: Kept) -> Request:
+    command = request.command
+    assert isinstance(command, MoveCash | ReverseCash)
     noted = msgspec.structs.replace(command, note_id=note.note_id, note_digest=note.digest)
-    request = msgspec.structs.replace(fact.request, command=noted)
-    return msgspec.structs.replace(fact, request=request)
+    return msgspec.structs.replace(request, command=noted)
 
 
 def _knows(known: set[str], name: str, fetch: Callable[[], Entity | None]) -> bool:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from infra.errors import ServerUnavailable
+from infra.errors import SettingsError
 from infra.settings import load_settings
 
 
@@ -13,11 +13,8 @@ def run_decider(home: Path | None, metrics_port: int | None, metrics_host: str) 
 
     settings = load_settings(home)
     if settings.log_url.scheme != "kafka":
-        raise ServerUnavailable(
-            "a decider",
-            f"the log is {settings.log_url}, where every process decides for itself",
-            "deciders are for DAYBOOK_LOG_URL=kafka://HOST:PORT/NAMESPACE",
-        )
+        expected = "kafka://HOST:PORT[,HOST:PORT...]/NAMESPACE: in Postgres, who asks decides"
+        raise SettingsError("log_url", str(settings.log_url), expected)
     start_logging(level=settings.log_level)
     decide_until_told(settings.log_url.text, settings.home, metrics_port, metrics_host)
     return 0

@@ -2,10 +2,13 @@
 
 import contextlib
 import os
+import shutil
 import sys
+import tempfile
+from array import array
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import msgspec
 from msgspec import Struct
@@ -13,31 +16,44 @@ from msgspec import Struct
 from api.cli.progress import progress_bar
 from api.commands_json import answer_json, command_id_in, fact_from_json
 from api.front import Front, Missing, finish_transfers
-from api.importing.lines import Fact, UnreadableFile
+from api.importing.lines import Fact, Listed, UnreadableFile
 from api.importing.run import Counts, Told, Trouble, import_file
-from api.wiring import running
+from api.wiring import Parts, running
 from domain.errors import InvalidValue
 from infra.settings import Settings, load_settings
 from streams.answers import Answer
 
 _encode = msgspec.json.Encoder().encode
 _READ_BYTES: Final = 1 << 20
+_IN_MEMORY: Final = 1 << 20
 
 
 def run_import(home: Path | None, files: list[str], told: Told, *, as_json: bool) -> int:
-    """Import files one after another; return the exit status: 1 when any line was not recorded."""
+    """Import files one after another; return the exit status: 1 when any line was not recorded.
+
+    A dry run rehearses all of them together, so that each is answered after those before it.
+    """
     total = Counts()
-    troubles = _Troubles(as_json=as_json)
-    with running(_heard(load_settings(home))) as parts:
-        finish_transfers(parts)
+    with contextlib.ExitStack() as stack:
+        troubles = stack.enter_context(_Troubles(as_json=as_json))
+        parts = stack.enter_context(running(_heard(load_settings(home))))
+        if told.dry_run:
+            stack.enter_context(parts.ledger.rehearsal())
+        else:
+            finish_transfers(parts)
         for path in files:
-            try:
-                with progress_bar(path) as progress:
-                    total.add(import_file(parts, path, told, troubles.tell, progress))
-            except UnreadableFile as error:
-                troubles.tell(Trouble(path, 0, "file", path, error.reason))
-    troubles.close(total)
+            total.add(_imported(parts, path, told, troubles))
+        troubles.close(total)
     return 1 if troubles.count else 0
+
+
+def _imported(parts: Parts, path: str, told: Told, troubles: "_Troubles") -> Counts:
+    try:
+        with progress_bar(path) as progress:
+            return import_file(parts, path, told, troubles.tell, progress, troubles.list_line)
+    except UnreadableFile as error:
+        troubles.tell(Trouble(path, 0, "file", path, error.reason))
+        return Counts()
 
 
 def _heard(settings: Settings) -> Settings:
@@ -51,33 +67,59 @@ def _heard(settings: Settings) -> Settings:
 
 
 class _Troubles:
-    """Tells each line that was not recorded as it is found: a million of them fill no memory."""
+    """Tells each line that was not recorded as it is found: a million of them fill no memory.
+
+    As JSON they wait in a file for the end, so that standard output has one whole object or none.
+    Lines that are listed are told at the end, those of one kind and reason together.
+    """
 
     def __init__(self, *, as_json: bool) -> None:
         self.count = 0
         self._as_json = as_json
-        if as_json:
-            sys.stdout.write('{"problems": [')
+        self._waiting = tempfile.SpooledTemporaryFile(  # noqa: SIM115 - closed on exit
+            _IN_MEMORY, "w+", encoding="utf-8"
+        )
+        self._listed: dict[tuple[str, str, str], array[int]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._waiting.close()
 
     def tell(self, trouble: Trouble) -> None:
         self.count += 1
         if self._as_json:
             separator = ",\n  " if self.count > 1 else "\n  "
-            sys.stdout.write(separator + _encode(trouble).decode())
+            self._waiting.write(separator + _encode(trouble).decode())
             return
         place = f"{trouble.file}:{trouble.line}" if trouble.line else trouble.file
         what = f"{trouble.field} {trouble.value!r}: " if trouble.field else f"{trouble.value}: "
         sys.stderr.write(f"{place}: {what}{trouble.reason}\n")
 
+    def list_line(self, path: str, line: Listed) -> None:
+        self._listed.setdefault((path, line.kind, line.reason), array("q")).append(line.line)
+
     def close(self, total: Counts) -> None:
         if self._as_json:
-            counts = ", ".join(
-                f'"{name}": {getattr(total, name)}' for name in total.__struct_fields__
-            )
-            sys.stdout.write(f"{'' if not self.count else chr(10)}], {counts}}}\n")
+            self._close_json(total)
             return
+        for (path, kind, reason), lines in self._listed.items():
+            more = f"; {len(lines):,} such lines" if len(lines) > 1 else ""
+            sys.stderr.write(f"{path}:{lines[0]}: listed, {kind}: {reason}{more}\n")
         told = (f"{getattr(total, name):,} {name}" for name in total.__struct_fields__)
         sys.stdout.write(", ".join(told) + "\n")
+
+    def _close_json(self, total: Counts) -> None:
+        sys.stdout.write('{"problems": [')
+        self._waiting.seek(0)
+        shutil.copyfileobj(self._waiting, sys.stdout)
+        counts = ", ".join(f'"{name}": {getattr(total, name)}' for name in total.__struct_fields__)
+        sys.stdout.write(f'{chr(10) if self.count else ""}], {counts}, "lines_listed": [')
+        for number, ((path, kind, reason), lines) in enumerate(self._listed.items()):
+            told = {"file": path, "kind": kind, "reason": reason, "lines": lines.tolist()}
+            sys.stdout.write((",\n  " if number else "\n  ") + _encode(told).decode())
+        sys.stdout.write(f"{chr(10) if self._listed else ''}]}}\n")
 
 
 def run_submit(home: Path | None, file: str, *, strict: bool) -> int:

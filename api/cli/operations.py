@@ -37,7 +37,11 @@ def print_log(home: Path | None, account: str | None, after: str | None, topic: 
     chosen = next((one for one in TOPICS if one == topic), None)
     if chosen is None:
         raise InvalidValue("--topic", topic, "events, prices or reference")
-    places = {} if after is None else dict(parse_vector(after, "--after").vector.get(chosen, {}))
+    vector = {} if after is None else parse_vector(after, "--after").vector
+    if any(told != chosen for told in vector):
+        # From the beginning of a topic that they do not name, all would come once more.
+        raise InvalidValue("--after", after, f"positions of {chosen}, the topic asked for")
+    places = vector.get(chosen, {})
     with running(load_settings(home)) as parts:
         log = parts.log
         heads = log.heads(chosen)
@@ -142,6 +146,8 @@ def run_verify(home: Path | None) -> int:
 
 
 def _print_trail(trail: TrailCheck) -> None:
+    for place in trail.torn:
+        sys.stdout.write(f"{place}: cut off while it was written\n")
     if trail.fault is not None:
         sys.stdout.write(f"{trail.fault}\n")
     elif trail.lines:

@@ -161,7 +161,7 @@ def _uncommon_moment(text: str, field: str, zone_name: str | None) -> Moment:
     try:
         instant = times.parse_instant(text, field, zone_name)
     except InvalidValue as error:
-        if error.field != field:
+        if error.field != field or error.expected != times.EXPECTED_TIME:
             raise
         raise InvalidValue(field, text, _EXPECTED_TIME) from None
     except OverflowError:

@@ -4,12 +4,14 @@ A record that breaks the rules of quoting costs its own line only: reading goes 
 after the one where it started, so that a quote left open does not swallow what follows.
 """
 
+import contextlib
 import gzip
 import re
 import zlib
 from collections import deque
 from collections.abc import Iterator
 from io import BufferedReader
+from itertools import islice
 from typing import Final
 
 from api.importing.lines import Line, Options, Problem, UnreadableFile, open_input
@@ -42,15 +44,14 @@ def read_csv(path: str, options: Options) -> Iterator[Line]:
     with open_input(path) as file:
         lines = _Lines(file)
         try:
-            records = _records(lines)
-            yield from _read(records, options)
+            yield from _read(path, _records(lines), options)
         except (EOFError, zlib.error, gzip.BadGzipFile):
             yield Problem(lines.number + 1, "", "", _CUT_OFF)
         except OSError as error:
             raise UnreadableFile(path, str(error)) from error
 
 
-def _read(records: Iterator[Record], options: Options) -> Iterator[Line]:
+def _read(path: str, records: Iterator[Record], options: Options) -> Iterator[Line]:
     header = next(records, None)
     if header is None:
         yield Problem(1, "", "", _EMPTY)
@@ -58,7 +59,13 @@ def _read(records: Iterator[Record], options: Options) -> Iterator[Line]:
         yield Problem(header.line, "", header.value, f"{header.reason}; this is the header line")
     else:
         line, names = header
-        yield from read_table(names, records, options, line)
+        yield from read_table(names, records, lambda: _read_ahead(path), options, line)
+
+
+def _read_ahead(path: str) -> Iterator[Record]:
+    """Yield the records of a file after its header, as far as it can be read."""
+    with open_input(path) as file, contextlib.suppress(EOFError, zlib.error, OSError):
+        yield from islice(_records(_Lines(file)), 1, None)
 
 
 class _Lines:

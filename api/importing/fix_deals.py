@@ -22,7 +22,7 @@ from domain.currencies import CURRENCIES, check_currency, price_unit_of
 from domain.errors import InvalidValue
 from domain.events import Fee
 from domain.identifiers import check_id
-from domain.money import check_decimal, multiply
+from domain.money import check_decimal, multiply, negated
 from domain.times import parse_day
 
 _NOT_TOLD: Final = "[N/A]"
@@ -114,7 +114,7 @@ def deal_fields(message: FixMessage, reading: Reading) -> tuple[dict[str, Any], 
         "price": message.need_number(31),
         "currency": currency,
         "gross": message.number(381),
-        "net": -net if net is not None and sides["side"] == "buy" else net,
+        "net": negated(net) if net is not None and sides["side"] == "buy" else net,
         "accrued_interest": message.number(159),
         "identifiers": _identifiers(message),
         "trade_date": message.day(75),

@@ -63,7 +63,7 @@ class Groups:
         expected = "expected the whole section: this line may be one of several that move together"
         for legs in self._waiting.values():
             for leg in legs:
-                yield Problem(leg.row.line, leg.row.tag, "", expected)
+                yield Problem(leg.row.line, leg.row.tag, "", expected, counts=leg is legs[0])
         self._waiting.clear()
 
 
@@ -91,7 +91,15 @@ def _lines(legs: list[Leg], ordinals: Ordinals) -> Iterator[Line]:
     )
     defines = tuple(dict(define for leg in legs for define in leg.defines).items())
     flags = dict.fromkeys(flag for leg in legs for flag in leg.flags)
-    yield fact(first.row, command, first.at.instant, defines=defines, flags=tuple(flags))
+    yield fact(
+        first.row,
+        command,
+        first.at.instant,
+        defines=defines,
+        flags=tuple(flags),
+        # Each statement of an account begins with some cash: the first one opens the book.
+        or_listed=first.row.tag if first.reason == "opening" else None,
+    )
     for leg in legs[1:]:
         yield listed(leg.row, f"part of the movement of line {first.row.line}")
 

@@ -13,11 +13,14 @@ from domain import times
 from domain.commands import Command, DefineInstrument, OpenAccount, RecordPrice, Request, Source
 from domain.currencies import check_currency
 from domain.errors import InvalidValue
+from domain.events.parts import Timed
 from domain.identifiers import check_id
 from domain.money import add
 from domain.times import Day, Instant, TimePrecision
 
 NEW_YORK: Final = "America/New_York"
+TIME_AMBIGUOUS: Final = "time_ambiguous"
+"""A flag: the zone had the time of a fact twice, and the earlier was taken."""
 _NOT_TOLD: Final = frozenset(("", "-", "--", "N/A"))
 _STAMP: Final = re.compile(
     r"(\d{4})-?(\d\d)-?(\d\d)(?:[;T ]|, ?)(\d\d):?(\d\d):?(\d\d)(?: ?([A-Z]{2,5}|[+-]\d\d:?\d\d))?",
@@ -115,7 +118,8 @@ class Row(Struct, frozen=True):
             raise InvalidValue(name, value, "no zone, an offset, or one of EST, EDT, UTC, GMT")
         day = times.parse_day(f"{year}-{month}-{date}", name)
         text = f"{day}T{hour}:{minute}:{second}{offset or ''}"
-        return Moment(times.parse_instant(text, name, self.zone), "second", day)
+        instant = times.parse_instant(text, name, self.zone, first_of_two=True)
+        return Moment(instant, "second", day)
 
 
 def end_of(row: Row, day: Day) -> Moment:
@@ -131,11 +135,12 @@ def fact(
     defines: Defines = (),
     flags: Sequence[str] = (),
     note: str | None = None,
+    or_listed: str | None = None,
 ) -> Fact:
     """Return what a line of an account says as a request."""
     opens = OpenAccount(base_currency=row.base_currency, actions="booked", time_zone=row.zone)
     request = _request(row, row.account, command, instant, tuple(flags))
-    return Fact(row.line, request, opens, defines, note)
+    return Fact(row.line, request, opens, defines, note, or_listed)
 
 
 def price_fact(row: Row, instrument: str, price: RecordPrice, at: Moment, fx: Defines) -> Fact:
@@ -147,6 +152,9 @@ def _request(
     row: Row, key: str, command: Command, instant: Instant, flags: tuple[str, ...]
 ) -> Request:
     source = Source(digest=row.digest, line=row.line)
+    is_told = isinstance(command, Timed) and command.time_precision != "day"
+    if is_told and times.is_one_of_two(instant, row.zone):
+        flags = (*flags, TIME_AMBIGUOUS)
     return identified(
         Request(
             command_id="",

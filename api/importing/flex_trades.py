@@ -27,6 +27,7 @@ from api.importing.flex_instruments import Named, traded
 from api.importing.flex_rows import Moment, Row, end_of, fact, known_ids, listed
 from api.importing.lines import Fact, Listed, Ordinals
 from domain.commands import BustDeal, CorrectDeal, RecordDeal
+from domain.deal_amounts import at_cost_scale
 from domain.errors import InvalidValue
 from domain.events import CashLeg, Fee, LotTold, MovementReason, Side, UnitLeg
 from domain.identifiers import check_id
@@ -295,7 +296,7 @@ def _computed(row: Row, instrument: Named) -> Decimal | None:
     if price is None:
         return None
     units = (_quantity(row).copy_abs(), instrument.multiplier, instrument.price_unit)
-    return multiply(price, *units)
+    return at_cost_scale(multiply(price, *units))
 
 
 def _paid(amounts: Amounts, cost: Decimal | None, currency: str) -> Decimal | None:

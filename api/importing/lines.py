@@ -11,12 +11,13 @@ from typing import Final, Literal, Protocol
 from msgspec import Struct
 from msgspec.structs import replace
 
-from domain.commands import DefineInstrument, OpenAccount, Request
+from domain.commands import DefineInstrument, DefinePortfolio, OpenAccount, Request
 from schemas.canonical import naming_hash
 
 ACTOR: Final = "import"
 """Who asks for what a file tells."""
 
+_MAY_GO_BACK: Final = frozenset((OpenAccount, DefineInstrument, DefinePortfolio))
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 
 
@@ -25,7 +26,8 @@ class Fact(Struct, frozen=True, gc=False):
 
     `opens` and `defines` are what the row says of its account and instruments; they are used,
     flagged `assumed`, only when the ledger does not know them. `note` is free text: it belongs in
-    the vault, and never into the event.
+    the vault, and never into the event. `or_listed` is the kind under which the line is listed, and
+    not refused, where another fact of its id was told before.
     """
 
     line: int
@@ -33,15 +35,20 @@ class Fact(Struct, frozen=True, gc=False):
     opens: OpenAccount | None = None
     defines: tuple[tuple[str, DefineInstrument], ...] = ()
     note: str | None = None
+    or_listed: str | None = None
 
 
 class Problem(Struct, frozen=True):
-    """A fact that could not be read: where, which field, what it held, what was expected."""
+    """A fact that could not be read: where, which field, what it held, what was expected.
+
+    A fact of several lines may have several problems, of which one `counts`.
+    """
 
     line: int
     field: str
     value: str
     reason: str
+    counts: bool = True
 
 
 class Listed(Struct, frozen=True):
@@ -109,8 +116,16 @@ def identified(request: Request) -> Request:
 
     The same fact told again, by this file or another, is so the same request; an id of the
     source's that comes with other content is another request, for the ledger to decide.
+
+    Settings and definitions may go back to what they were, so there the id is made of the place in
+    the file, too: told by another file, the ledger decides whether they are what holds already.
     """
-    return replace(request, command_id=f"import:{naming_hash(request)[:32]}", actor=ACTOR)
+    content = naming_hash(request)
+    source = request.source
+    if type(request.command) in _MAY_GO_BACK and source is not None:
+        placed = f"{content}/{source.digest}/{source.line}"
+        content = hashlib.sha256(placed.encode()).hexdigest()
+    return replace(request, command_id=f"import:{content[:32]}", actor=ACTOR)
 
 
 def open_input(path: str) -> io.BufferedReader:

@@ -61,7 +61,8 @@ def read_parquet(path: str, options: Options) -> Iterator[Line]:
             if refused:
                 yield from refused
                 return
-            yield from read_table(names, _records(parquet, names), options)
+            records = _records(parquet, names)
+            yield from read_table(names, records, lambda: _records(parquet, names), options)
 
 
 def _explained(error: BaseException) -> str:

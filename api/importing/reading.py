@@ -1,5 +1,7 @@
 """What the rows of one file share while they become facts: ids, places in time, assumptions."""
 
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any, Final, Literal, TypeVar
@@ -20,6 +22,7 @@ ASSUMED_CURRENCY: Final = "USD"
 BEGINNING: Final = Instant("1970-01-01T00:00:00.000000000Z")
 """When a definition without a date is placed: a fixed time, so that it is the same each time."""
 
+_EARLIEST_ZONE_H: Final = 14
 _COINS: Final = "BTC ETH USDT USDC BUSD DAI TUSD FDUSD XBT BNB SOL XRP ADA DOGE LTC BCH DOT TRX"
 """Currencies that are held as positions: a pair of one is crypto and not foreign exchange."""
 
@@ -28,10 +31,17 @@ Owner = Literal["account", "instrument"]
 
 
 class Reading:
-    """One pass over one file of one kind of table."""
+    """One pass over one file of one kind of table, which has these `columns`."""
 
-    def __init__(self, kind: str, options: Options, as_told: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        kind: str,
+        options: Options,
+        as_told: tuple[str, ...] = (),
+        columns: Sequence[str] = (),
+    ) -> None:
         self.options = options
+        self.columns = frozenset(columns)
         self._as_told = as_told
         self._kind = kind
         self._ordinals = Ordinals()
@@ -111,6 +121,18 @@ def needed(value: Value | None, field: str, expected: str = "a value") -> Value:
 def starting(from_date: Day | None, zone_name: str = "UTC") -> Instant:
     """Return when a definition takes effect: the start of its date, else the beginning of time."""
     return BEGINNING if from_date is None else start_of_day(from_date, zone_name)
+
+
+def begun(from_date: Day | None, field: str = "from") -> Day | None:
+    """Return the date that settings are told for; raises InvalidValue for one that is to come.
+
+    They hold as soon as they are told. It is today until it is tomorrow everywhere on earth.
+    """
+    today = (datetime.now(UTC) + timedelta(hours=_EARLIEST_ZONE_H)).date().isoformat()
+    if from_date is not None and from_date > today:
+        expected = "no date that is to come: what is told holds at once"
+        raise InvalidValue(field, from_date, expected)
+    return from_date
 
 
 @lru_cache(maxsize=256)

@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from api.importing import cells
 from api.importing.lines import Fact
-from api.importing.reading import Reading, starting
+from api.importing.reading import Reading, begun, starting
 from api.importing.rows_prices import quoted_in
 from domain.commands import DefineInstrument, DefinePortfolio, OpenAccount
 from domain.errors import InvalidValue
@@ -62,7 +62,7 @@ def account(reading: Reading, line: int, row: AccountRow) -> Fact:
     """Open an account, from the start of its date in its own zone."""
     command = OpenAccount(
         base_currency=row.base_currency,
-        from_date=row.from_date,
+        from_date=begun(row.from_date),
         portfolio=row.portfolio,
         method=row.method,
         fees=row.fees,
@@ -86,7 +86,7 @@ def instrument(reading: Reading, line: int, row: InstrumentRow) -> Fact:
     command = DefineInstrument(
         kind=row.kind,
         currency=currency,
-        from_date=row.from_date,
+        from_date=begun(row.from_date),
         symbol=row.symbol,
         mic=row.mic,
         isin=row.isin,

@@ -13,7 +13,8 @@ from domain.errors import InvalidValue
 from domain.events import CashKind, Fee, InstrumentKind, OrderType, Side, TimeInForce
 from domain.money import to_plain
 
-_KINDS_OF_CASH: Final = frozenset(get_args(CashKind)) - {"fee", "tax", "borrow_fee", "other"}
+_ALSO_OF_FEES: Final = frozenset(("fee", "tax", "borrow_fee", "other"))
+_KINDS_OF_CASH: Final = frozenset(get_args(CashKind)) - _ALSO_OF_FEES
 """Kinds that no fee is of: a file of cash may have the very columns of a file of fees."""
 
 
@@ -184,6 +185,13 @@ def fee(reading: Reading, line: int, row: FeeRow) -> Fact:
     if row.fee_id is None and row.kind in _KINDS_OF_CASH:
         expected = "a kind of fee; a file of cash has a column cash_id, which may be empty"
         raise InvalidValue("kind", row.kind, expected)
+    if row.amount < 0 and row.kind in _ALSO_OF_FEES and "fee_id" not in reading.columns:
+        # As a fee this is given to the account, as cash it is taken from it.
+        expected = (
+            "a cost above zero; a file of fees given back has a column fee_id, a file of cash a "
+            "column cash_id, which may be empty"
+        )
+        raise InvalidValue("amount", to_plain(row.amount), expected)
     event_time, precision = reading.place(row.event_time, "account", row.account)
     command = RecordFees(
         time_precision=precision,

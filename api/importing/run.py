@@ -6,14 +6,10 @@ whatever was recorded before is a duplicate.
 
 import contextlib
 import gc
-import hashlib
-import os
-import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from pathlib import Path
 from typing import Final, get_args
 
 import msgspec
@@ -21,11 +17,14 @@ from msgspec import Struct
 
 from api.front import Front, Missing
 from api.importing.detect import SourceName, read
-from api.importing.lines import Fact, Line, Listed, Options, Problem, UnreadableFile, open_input
+from api.importing.evidence import content_of, keep_copy
+from api.importing.lines import Fact, Line, Listed, Options, Problem
 from api.wiring import Parts
 from domain.accounts import ASSUMED
+from domain.commands import MovePosition
 from domain.errors import InvalidValue
 from domain.identifiers import check_id
+from domain.money import to_plain
 from domain.times import parse_day, zone
 from streams.answers import Answer
 
@@ -37,8 +36,7 @@ _NEW_OBJECTS: Final = 50_000
 """Objects that come to be between two collections of garbage, in bulk: Python's own is 700."""
 _TURN_S: Final = 0.0005
 """How long a thread may go on while another waits to: Python's own is ten times as long."""
-_CHUNK: Final = 1 << 20
-_LISTED_ALREADY: Final = "opening-cash"
+_CHANGED: Final = "it changed while it was imported: no copy of it is kept. Import it again"
 
 
 class Trouble(Struct, frozen=True):
@@ -100,38 +98,44 @@ def check_told(told: Told) -> Told:
 
 
 Report = Callable[[Trouble], None]
+ReportListed = Callable[[str, Listed], None]
+"""Takes a file's path, and a line of it that is not booked, by rule."""
 Progress = Callable[[int], None]
 
 
 def import_file(
-    parts: Parts, path: str, told: Told, report: Report, progress: Progress = lambda _: None
+    parts: Parts,
+    path: str,
+    told: Told,
+    report: Report,
+    progress: Progress = lambda _: None,
+    report_listed: ReportListed = lambda _path, _line: None,
 ) -> Counts:
     """Import one file; return what became of its facts.
 
-    `report` is told of each line that was refused or rejected, `progress` of the line that was
-    reached. Raises UnreadableFile, before anything is recorded, for what cannot be opened.
+    `report` is told of each line that was refused or rejected, `report_listed` of each that is
+    listed, `progress` of the line that was reached. A dry run takes place in a rehearsal of the
+    ledger, which is the caller's. Raises UnreadableFile, before anything is recorded, for what
+    cannot be opened.
     """
-    digest = digest_of(path)
-    front = Front(parts, strict=told.strict)
+    content = content_of(path)
+    front = Front(parts, strict=told.strict, keeps_notes=not told.dry_run)
     options = Options(
-        digest=digest,
+        digest=content.digest,
         account=told.account,
         date=told.date,
         zone=told.zone,
         zone_of=front.zone_of,
         currency_of=front.currency_of,
     )
-    counter = Counter(path, front, report, progress)
+    counter = Counter(path, front, report, progress, report_listed)
     lines = read(path, told.source, options)
     with _in_bulk():
-        if told.dry_run:
-            with parts.ledger.rehearsal():
-                counter.run(lines)
-            return counter.counts
         counter.run(lines)
     # One that was killed may have recorded facts and not come to this.
-    if counter.counts.accepted or counter.counts.duplicate:
-        keep_file(parts, path, digest)
+    is_evidence = not told.dry_run and (counter.counts.accepted or counter.counts.duplicate)
+    if is_evidence and not keep_copy(parts.settings.home / "imported", path, content):
+        report(Trouble(path, 0, "file", path, _CHANGED))
     return counter.counts
 
 
@@ -157,11 +161,19 @@ def _in_bulk() -> Iterator[None]:
 class Counter:
     """Goes through the lines of one file: one thread reads ahead while another submits."""
 
-    def __init__(self, path: str, front: Front, report: Report, progress: Progress) -> None:
+    def __init__(
+        self,
+        path: str,
+        front: Front,
+        report: Report,
+        progress: Progress,
+        report_listed: ReportListed = lambda _path, _line: None,
+    ) -> None:
         self.counts = Counts()
         self._path = path
         self._front = front
         self._report = report
+        self._report_listed = report_listed
         self._progress = progress
         self._failed = False
 
@@ -201,11 +213,11 @@ class Counter:
                     else:
                         self._count(line, answer)
                 case Problem():
-                    self.counts.read += 1
-                    self.counts.rejected += 1
+                    self.counts.read += line.counts
+                    self.counts.rejected += line.counts
                     self._tell(line.line, line.field, line.value, line.reason)
                 case Listed():
-                    self.counts.listed += 1
+                    self._list(line)
         self.counts.read += accepted
         self.counts.accepted += accepted
         self._progress(chunk[-1].line)
@@ -220,8 +232,8 @@ class Counter:
             counts.rejected += 1
             self._tell(fact.line, answer.field, answer.value, f"{answer.reason} (strict)")
             return
-        if answer.reason == "conflict" and _fact_id(fact)[1] == _LISTED_ALREADY:
-            counts.listed += 1
+        if answer.reason == "conflict" and fact.or_listed is not None:
+            self._list(Listed(fact.line, fact.or_listed, _told_before(fact, answer)))
             return
         counts.read += 1
         match answer.status:
@@ -239,6 +251,10 @@ class Counter:
                 counts.rejected += 1
                 self._tell(fact.line, *_fact_id(fact), answer.detail or answer.reason or "")
 
+    def _list(self, line: Listed) -> None:
+        self.counts.listed += 1
+        self._report_listed(self._path, line)
+
     def _tell(self, line: int, field: str, value: str, reason: str) -> None:
         self._report(Trouble(self._path, line, field, value, reason))
 
@@ -251,24 +267,12 @@ def _fact_id(fact: Fact) -> tuple[str, str]:
     return next(told, ("", fact.request.key))
 
 
-def digest_of(path: str) -> str:
-    """Return the SHA-256 of a file's bytes, unpacked if gzipped, in hex; raises UnreadableFile."""
-    digest = hashlib.sha256()
-    with open_input(path) as file:
-        try:
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
-        except (OSError, EOFError) as error:
-            raise UnreadableFile(path, f"it breaks off: {error}") from error
-    return digest.hexdigest()
-
-
-def keep_file(parts: Parts, path: str, digest: str) -> None:
-    """Keep a copy of an imported file beside the log, by its digest; it can be erased there."""
-    folder = parts.settings.home / "imported"
-    folder.mkdir(parents=True, exist_ok=True)
-    kept = folder / digest
-    if not kept.exists():
-        partial = kept.with_suffix(f".{os.getpid()}.partial")
-        shutil.copyfile(Path(path), partial)
-        partial.replace(kept)
+def _told_before(fact: Fact, answer: Answer) -> str:
+    """Return why a fact is listed whose id another has; of cash, how much is not booked so."""
+    name, told_id = _fact_id(fact)
+    command = fact.request.command
+    cash = command.cash if isinstance(command, MovePosition) else ()
+    amounts = ", ".join(f"{to_plain(leg.amount)} {leg.currency}" for leg in cash)
+    first = f" (seq {answer.numbers['first_seq']})" if "first_seq" in answer.numbers else ""
+    reason = f"{name} {told_id!r} was told before{first}, with other content"
+    return f"{reason}; not booked: {amounts}" if amounts else reason

@@ -1,13 +1,13 @@
 """Tables read row by row, whatever their format: the facts and problems of their records.
 
-The rows of a movement, and those of a corporate action, must stand together in the file: a fact is
-yielded as soon as its last row was read, so that memory stays bounded. An id that comes back later
-is a problem.
+The rows of a movement, and those of a corporate action, are one fact, which is yielded as soon as
+its last row was read. Such a file is read twice: the first time tells which ids come back after the
+rows of others. Their rows wait for each other, and memory stays bounded: so many ids may, no more.
 """
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from api.importing.lines import Line, Options, Problem
@@ -18,13 +18,24 @@ from domain.errors import InvalidValue, shorten
 
 MAX_LEGS: Final = 10_000
 """Rows that one fact may have."""
-_RETURNED: Final = "expected all rows of one id to stand together: this id was there before"
+MOST_APART: Final = 50_000
+"""Ids of a file whose rows may have rows of other ids between them: these are kept in memory."""
+_APART: Final = (
+    f"expected the rows of all ids but {MOST_APART} to stand together: sort the rows by their ids"
+)
 
 
 def read_table(
-    header: Sequence[str], records: Iterable[Record], options: Options, header_line: int = 1
+    header: Sequence[str],
+    records: Iterable[Record],
+    read_ahead: Callable[[], Iterable[Record]],
+    options: Options,
+    header_line: int = 1,
 ) -> Iterator[Line]:
-    """Yield the facts and problems of a table's records, in their order."""
+    """Yield the facts and problems of a table's records, in their order.
+
+    `read_ahead` reads the same records beforehand, where that is needed.
+    """
     table = recognise(header, header_line)
     if isinstance(table, Problem):
         yield table
@@ -32,10 +43,16 @@ def read_table(
     reader = RowReader(table, header, options.zone)
     if isinstance(table, RowTable):
         as_told = tuple(name for name in table.as_told if name in header)
-        reading = Reading(table.kind, options, as_told)
+        reading = Reading(table.kind, options, as_told, header)
         yield from _facts_by_row(table, reader, records, reading)
-    else:
-        yield from _facts_by_group(table, reader, records, Reading(table.kind, options))
+        return
+    places = [reader.header.index(name) for name in table.by]
+    runs = _runs_apart(places, read_ahead())
+    if len(runs) > MOST_APART:
+        yield Problem(header_line, table.by[-1], f"{len(runs)} ids", _APART)
+        return
+    groups = _Groups(places, runs)
+    yield from _facts_by_group(table, groups, reader, records, Reading(table.kind, options))
 
 
 def _facts_by_row(
@@ -56,52 +73,130 @@ def _facts_by_row(
 
 
 class _Group:
-    """The rows of one fact so far. `spoiled` when one of them could not be read."""
+    """The rows of one fact so far. `spoiled` when one of them could not be read.
+
+    One of its problems counts as the fact's: the first.
+    """
 
     def __init__(self, key: tuple[str, ...], line: int, *, spoiled: bool) -> None:
         self.key = key
         self.line = line
         self.spoiled = spoiled
+        # What spoils it beforehand was told already.
+        self.counts = not spoiled
         self.rows: list[Any] = []
+
+    def problem(self, line: int, field: str, value: str, reason: str) -> Problem:
+        """Return a problem of the fact's, which is spoiled from now on."""
+        self.spoiled = True
+        # Rows without an id are facts of their own.
+        counts, self.counts = self.counts, self.counts and not self.key[-1]
+        return Problem(line, field, value, reason, counts)
+
+
+class _Groups:
+    """The groups of a file, and those that wait for rows which come after the rows of others.
+
+    `runs` are the ids whose rows do not stand together, and how often rows of them come anew.
+    """
+
+    def __init__(self, places: list[int], runs: dict[bytes, int]) -> None:
+        self._places = places
+        self._left = runs
+        self._waiting: dict[str, dict[tuple[str, ...], _Group]] = {}
+
+    def key_of(self, cells: Sequence[str]) -> tuple[str, ...]:
+        """Return the id that a row has."""
+        return _key_of(self._places, cells)
+
+    def take(self, key: tuple[str, ...], line: int, broken: str | None) -> _Group:
+        """Return the group that a row goes on with or begins, after a record that is broken."""
+        group = self._waiting.get(key[-1], {}).get(key)
+        if group is None:
+            spoiled = broken is not None and key[-1] in _parts_of(broken)
+            group = _Group(key, line, spoiled=spoiled)
+            if _digest_of(key) in self._left:
+                self._waiting.setdefault(key[-1], {})[key] = group
+        return group
+
+    def is_whole(self, group: _Group) -> bool:
+        """Tell, when rows of another id come, whether a group has all of its rows."""
+        of_name = self._waiting.get(group.key[-1], {})
+        if group.key not in of_name:
+            return True
+        digest = _digest_of(group.key)
+        self._left[digest] -= 1
+        if self._left[digest]:
+            return False
+        del of_name[group.key]
+        return True
+
+    def problem(self, told: Problem, text: str, current: _Group | None) -> Problem:
+        """Return the problem of a broken record, as that of the groups it may belong to."""
+        for name in _parts_of(text):
+            named = dict(self._waiting.get(name, {}))
+            if current is not None and current.key[-1] == name:
+                named[current.key] = current
+            for group in named.values():
+                told = group.problem(told.line, told.field, told.value, told.reason)
+        return told
+
+
+def _runs_apart(places: list[int], records: Iterable[Record]) -> dict[bytes, int]:
+    """Return the ids that come back after the rows of another one, and how often they come."""
+    seen: set[bytes] = set()
+    runs: dict[bytes, int] = {}
+    last: tuple[str, ...] | None = None
+    for record in records:
+        if isinstance(record, Broken) or (key := _key_of(places, record[1])) == last:
+            continue
+        last, digest = key, _digest_of(key)
+        if digest in seen and key[-1]:
+            runs[digest] = runs.get(digest, 1) + 1
+        seen.add(digest)
+    return runs
+
+
+def _key_of(places: list[int], cells: Sequence[str]) -> tuple[str, ...]:
+    return tuple(cells[place] if place < len(cells) else "" for place in places)
+
+
+def _digest_of(key: tuple[str, ...]) -> bytes:
+    return hashlib.sha256("\x1f".join(key).encode()).digest()[:16]
 
 
 def _facts_by_group(
-    table: GroupTable, reader: RowReader, records: Iterable[Record], reading: Reading
+    table: GroupTable,
+    groups: _Groups,
+    reader: RowReader,
+    records: Iterable[Record],
+    reading: Reading,
 ) -> Iterator[Line]:
     """Yield a fact for each group of rows, none where one of its rows could not be read."""
-    places = [reader.header.index(name) for name in table.by]
-    seen: set[bytes] = set()
     group: _Group | None = None
     broken: str | None = None
     for record in records:
         if isinstance(record, Broken):
-            yield reader.problem(record)
             broken = record.text
-            if group is not None and _names(broken, group.key):
-                group.spoiled = True
+            yield groups.problem(reader.problem(record), broken, group)
             continue
         line, cells = record
-        key = tuple(cells[place] if place < len(cells) else "" for place in places)
+        key = groups.key_of(cells)
         if group is None or key != group.key:
-            if group is not None:
+            if group is not None and groups.is_whole(group):
                 yield from _finished(table, group, reading)
-            group = _Group(key, line, spoiled=broken is not None and _names(broken, key))
-            digest = hashlib.sha256("\x1f".join(key).encode()).digest()[:16]
-            if digest in seen:
-                group.spoiled = True
-                yield Problem(line, table.by[-1], shorten(key[-1]), _RETURNED)
-            seen.add(digest)
+            group = groups.take(key, line, broken)
         elif broken is not None:
             group.spoiled = True
         broken = None
         yield from _joined(table, group, reader, record)
-    if group is not None:
+    if group is not None and groups.is_whole(group):
         yield from _finished(table, group, reading)
 
 
-def _names(text: str, key: tuple[str, ...]) -> bool:
-    """Tell whether a record that cannot be split has the id of a group among its parts."""
-    return key[-1] in re.split(r'[,"\r\n]', text)
+def _parts_of(text: str) -> set[str]:
+    """Return what a record that cannot be split has among its parts: its id is one of them."""
+    return set(re.split(r'[,"\r\n]', text))
 
 
 def _joined(
@@ -117,7 +212,7 @@ def _joined(
             raise InvalidValue(table.by[-1], group.key[-1], f"at most {MAX_LEGS} rows of one id")
     except InvalidValue as error:
         if len(group.rows) < MAX_LEGS or not group.spoiled:
-            yield problem_of(line, error)
+            yield _problem(group, line, error)
         group.spoiled = True
     else:
         group.rows.append(row)
@@ -130,6 +225,11 @@ def _agree(first: Any, row: Any, names: tuple[str, ...]) -> None:
             raise InvalidValue(name, canonical(getattr(row, name)), expected)
 
 
+def _problem(group: _Group, line: int, error: InvalidValue) -> Problem:
+    told = problem_of(line, error)
+    return group.problem(told.line, told.field, told.value, told.reason)
+
+
 def _finished(table: GroupTable, group: _Group, reading: Reading) -> Iterator[Line]:
     if group.spoiled:
         if group.rows:
@@ -137,9 +237,9 @@ def _finished(table: GroupTable, group: _Group, reading: Reading) -> Iterator[Li
                 "expected every row of this id to be readable: "
                 f"{len(group.rows)} that were read are left out with those that were not"
             )
-            yield Problem(group.line, table.by[-1], shorten(group.key[-1]), reason)
+            yield group.problem(group.line, table.by[-1], shorten(group.key[-1]), reason)
         return
     try:
         yield table.build(reading, group.rows, group.line)
     except InvalidValue as error:
-        yield problem_of(group.line, error)
+        yield _problem(group, group.line, error)

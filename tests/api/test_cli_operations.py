@@ -66,7 +66,14 @@ def test_the_log_is_printed_as_stored_with_position_and_hash(book: CommandLine) 
     assert after == own[10:]
     ends = ",".join(f"{partition}:{offset}" for partition, offset in offsets.items())
     assert book.good("log", "--after", ends).out == ""
-    assert book("log", "--after", "77:1").code == 2
+    for words in (
+        ("--after", "77:1"),
+        ("--after", "prices/3:1"),
+        ("--topic", "prices", "--after", ends),
+    ):
+        done = book("log", *words)
+        assert (done.code, done.out) == (2, "")
+        assert "--after" in done.err
 
 
 def test_status_tells_heads_checkpoints_and_lag(book: CommandLine) -> None:
@@ -357,7 +364,8 @@ def test_help_and_wrong_use() -> None:
     assert help_text.returncode == 0
     for name in ("import", "submit", "positions", "log", "status", "verify", "rebuild", "serve"):
         assert name in help_text.stdout
-    for words in (("nothing",), ("positions", "--colour"), ("import",), ("submit",)):
+    wrong = (("nothing",), ("positions", "--colour"), ("import",), ("submit",), ("decider",))
+    for words in wrong:
         done = run(*words)
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr

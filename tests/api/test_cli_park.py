@@ -51,7 +51,10 @@ def test_only_what_stands_in_the_way_is_parked(book: CommandLine) -> None:
     assert f"to set that record aside: daybook park {place} {digest}\n" in told.out
     assert book.good("park", place, digest).out == f"{place} is parked\n"
     assert "stands still" in refused(book("park", place, digest)), "it stands in nobody's way"
-    assert book.good("positions").out
+    assert len(book.rows("deals", "--known-at", place)) == 4
+    assert [row["balance"] for row in book.rows("balances", "--known-at", place)] == ["-400"]
+    (account,) = book.rows("accounts", "--as-of", "2024-01-02")
+    assert account["account"] == "A1"
     assert book.good("status").out
 
 

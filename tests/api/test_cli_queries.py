@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from api.questions import known_at_from
 from tests.api.command_line import CommandLine
 from tests.api.conftest import NewDaybook
 
@@ -198,6 +199,10 @@ def test_every_format_holds_the_same(book: CommandLine, query: str, tmp_path: Pa
     table = written["table"].decode()
     assert all(row["account"] in table for row in rows)
     assert list(tmp_path.glob(".*")) == []
+
+
+def test_a_time_with_a_space_is_no_vector_of_positions() -> None:
+    assert known_at_from("2024-01-05 15:00:00Z") == known_at_from("2024-01-05T15:00:00Z")
 
 
 def test_what_was_known_is_the_same_after_any_correction(new_daybook: NewDaybook) -> None:

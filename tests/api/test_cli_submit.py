@@ -150,8 +150,11 @@ def test_strict_assumes_nothing(daybook: CommandLine) -> None:
     (answer,) = daybook("submit", "-", "--strict", given=given).lines
     assert (answer["status"], answer["reason"]) == ("refused", "unknown_account")
     daybook.submitted(opened("S"))
-    (answer,) = daybook("submit", "-", "--strict", given=given).lines
-    assert (answer["reason"], answer["value"]) == ("unknown_instrument", "AAPL")
+    price = command("p", "RecordPrice", "APPL", NOON, price="1", currency="USD")
+    priced = json_line({"key": price.pop("account"), **price})
+    answers = daybook("submit", "-", "--strict", given=given + priced).lines
+    told = [(answer["reason"], answer["value"]) for answer in answers]
+    assert told == [("unknown_instrument", "AAPL"), ("unknown_instrument", "APPL")]
     define = command("i", "DefineInstrument", "AAPL", NOON, currency="USD")
     define["key"] = define.pop("account")
     daybook.submitted(define)

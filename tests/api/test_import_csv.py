@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from api.importing import table_reading
 from api.importing.csv_files import read_csv
 from api.importing.lines import Fact, Options, Problem
 from api.importing.tables import TABLES, recognise
@@ -127,6 +128,13 @@ def test_time_without_a_zone_takes_the_one_of_the_options(read: Read) -> None:
     options = Options(digest="0", zone="America/New_York")
     text = f"{DEALS}\nA1,d1,X,1,1,USD,2024-07-01 09:30:00\n"
     assert one(read(text, options)).request.event_time == "2024-07-01T13:30:00.000000000Z"
+    # The clocks of New York were put forward over the one, and back over the other.
+    for time, how_often in (("2024-03-10T02:30:00", "never"), ("2024-11-03T01:30:00", "twice")):
+        found = problem(read(f"{DEALS}\nA1,d1,X,1,1,USD,{time}\n", options))
+        assert (found.field, found.value) == ("event_time", time)
+        assert "America/New_York" in found.reason
+        assert how_often in found.reason
+        assert one(read(f"{DEALS}\nA1,d1,X,1,1,USD,{time}-05:00\n", options)).request
 
 
 def test_bust_and_correct(read: Read) -> None:
@@ -210,6 +218,15 @@ def test_fees_are_told_from_cash(read: Read) -> None:
     fee = one(read(f"{header}\nA1,d1,sec_fee,0.02,USD,2024-01-02T14:30:00Z\n")).request.command
     assert isinstance(fee, commands.RecordFees)
     assert fee.fees == (Fee(kind="sec_fee", amount=Decimal("0.02"), currency="USD"),)
+    tax = one(read(f"{header}\nA1,d1,tax,0.02,USD,2024-01-02T14:30:00Z\n")).request.command
+    assert isinstance(tax, commands.RecordFees)
+    # Taken from the account as cash, given to it as a fee: which it is must be said.
+    found = problem(read(f"{header}\nA1,d1,tax,-5.00,USD,2024-01-02T14:30:00Z\n"))
+    assert (found.field, found.value) == ("amount", "-5.00")
+    assert "fee_id" in found.reason
+    assert "cash_id" in found.reason
+    rebate = f"{header},fee_id\nA1,d1,tax,-5.00,USD,2024-01-02T14:30:00Z,\n"
+    assert isinstance(one(read(rebate)).request.command, commands.RecordFees)
     dividend = f"{header}\nA1,d1,dividend,5,USD,2024-01-02T14:30:00Z\n"
     assert "cash_id" in problem(read(dividend)).reason
     with_id = dividend.replace("time\n", "time,cash_id\n").replace("Z\n", "Z,\n")
@@ -309,6 +326,7 @@ def test_movement_with_one_bad_row_is_left_out_whole_and_named(read: Read) -> No
     assert isinstance(left_out, Problem)
     assert isinstance(fact, Fact)
     assert (bad.line, bad.field, left_out.line, left_out.value) == (3, "quantity", 2, "m1")
+    assert (bad.counts, left_out.counts) == (True, False)
 
 
 def test_movement_with_a_row_that_cannot_be_split_is_left_out(read: Read) -> None:
@@ -319,25 +337,45 @@ def test_movement_with_a_row_that_cannot_be_split_is_left_out(read: Read) -> Non
     )
     lines = read(text)
     assert [line.line for line in lines if isinstance(line, Fact)] == [2]
-    assert [line.line for line in lines if isinstance(line, Problem)] == [3, 4]
+    found = [line for line in lines if isinstance(line, Problem)]
+    assert [(line.line, line.counts) for line in found] == [(3, True), (4, False)]
 
 
-def test_movement_that_comes_back_or_disagrees_is_a_problem(read: Read) -> None:
+def test_rows_of_a_movement_are_one_fact_wherever_they_stand(read: Read) -> None:
+    rows = [f"A1,m{n % 3},opening,2024-01-02,{n + 1},X{n},,,,,\n" for n in range(7)]
+    m1, m2, m0 = facts(read(MOVEMENTS + "".join(rows)))
+    for fact, line, quantities in ((m0, 2, [1, 4, 7]), (m1, 3, [2, 5]), (m2, 4, [3, 6])):
+        assert isinstance(fact.request.command, commands.MovePosition)
+        assert fact.line == line
+        assert [leg.quantity for leg in fact.request.command.legs] == quantities
+
+
+def test_a_movement_whose_rows_are_apart_or_disagree_is_left_out_whole(read: Read) -> None:
     text = (
         MOVEMENTS + "A1,m1,opening,2024-01-02,10,X,,,,,\n"
         "A1,m2,opening,2024-01-02,1,Y,,,,,\n"
-        "A1,m1,opening,2024-01-02,10,Z,,,,,\n"
+        'A1,m1,opening,2024-01-02,10,"Z"z,,,,,\n'
         "A1,m3,opening,2024-01-02,1,Y,,,,,\nA1,m3,expiry,2024-01-02,1,Y,,,,,\n"
+        "A1,m1,opening,2024-01-02,10,Z,USD,,,,\n"
     )
     lines = read(text)
-    assert [line.line for line in lines if isinstance(line, Fact)] == [2, 3]
+    assert [line.line for line in lines if isinstance(line, Fact)] == [3]
     found = [line for line in lines if isinstance(line, Problem)]
-    assert [(line.line, line.field) for line in found] == [
-        (4, "movement_id"),
-        (4, "movement_id"),
-        (6, "reason"),
-        (5, "movement_id"),
+    assert [(line.line, line.field, line.counts) for line in found] == [
+        (4, "instrument", True),
+        (6, "reason", True),
+        (5, "movement_id", False),
+        (7, "currency", False),
+        (2, "movement_id", False),
     ]
+
+
+def test_more_rows_that_wait_for_others_than_memory_holds_are_refused(
+    read: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table_reading, "MOST_APART", 1)
+    rows = "".join(f"A1,m{n % 2},opening,2024-01-02,1,X,,,,,\n" for n in range(4))
+    assert problem(read(MOVEMENTS + rows)).value == "2 ids"
 
 
 def test_movement_row_is_of_an_instrument_or_a_currency(read: Read) -> None:

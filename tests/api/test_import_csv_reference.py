@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from api.commands_json import fact_from_object
 from api.importing.lines import Options
 from domain import commands
+from domain.errors import InvalidValue
 from domain.events import CorporateActionOption
+from domain.times import Day
 from tests.api.csv_lines import Read, facts, one, problem, reader
 
 
@@ -101,6 +104,21 @@ def test_accounts_portfolios_instruments(read: Read) -> None:
         right="call",
         underlying="X",
     )
+
+
+def test_settings_are_told_when_their_date_has_come_and_parents_before(read: Read) -> None:
+    day = "2200-01-01"
+    for text in (f"account,base_currency,from\nA1,USD,{day}\n",
+                 f"instrument,kind,currency,from\nX,equity,USD,{day}\n"):  # fmt: skip
+        found = problem(read(text))
+        assert (found.field, found.value) == ("from", day)
+        assert "holds at once" in found.reason
+    parent = one(read(f"portfolio,parent,from\nP1,P0,{day}\n"))
+    assert parent.request.command == commands.DefinePortfolio(parent="P0", from_date=Day(day))
+    for kind, owner in (("OpenAccount", "account"), ("DefineInstrument", "key")):
+        told = {"command_id": "c", "type": kind, owner: "N", "event_time": "2024-01-02T00:00:00Z"}
+        with pytest.raises(InvalidValue, match=f"data.from_date: '{day}'"):
+            fact_from_object(told | {"data": {"from_date": day}})
 
 
 ACTIONS = (

@@ -98,6 +98,26 @@ def test_a_cancelled_trade_is_busted_and_what_replaces_it_is_another_deal(tmp_pa
     assert (other.deal_id, other.quantity) == ("7/72", Decimal(9))
 
 
+def test_a_time_that_the_clocks_showed_twice_is_flagged_and_one_they_skipped_a_problem(
+    tmp_path: Path,
+) -> None:
+    twice, plain, never = read(
+        tmp_path,
+        statement(
+            element("Trade", TRADE, dateTime="20241103;013000"),
+            element("Trade", TRADE, dateTime="20241103;023000", tradeID="8"),
+            element("Trade", TRADE, dateTime="20240310;023000", tradeID="9"),
+        ),
+    )
+    assert isinstance(twice, Fact)
+    assert twice.request.event_time == "2024-11-03T05:30:00.000000000Z"
+    assert "time_ambiguous" in twice.request.flags
+    assert isinstance(plain, Fact)
+    assert "time_ambiguous" not in plain.request.flags
+    assert isinstance(never, Problem)
+    assert (never.field, never.value) == ("dateTime", "2024-03-10T02:30:00")
+
+
 def test_a_cancel_that_names_nothing_is_the_opposite_deal_flagged(tmp_path: Path) -> None:
     cancel = {
         "tradeID": "",
