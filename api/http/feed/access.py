@@ -5,7 +5,13 @@ from typing import Final
 from api.http.feed.frames import Problem, problem
 from api.http.feed.reading import ALERTS
 from api.http.feed.sources import SOURCES
-from api.http.problems import FORBIDDEN, TOPIC_NOT_YET, UNKNOWN_ACCOUNT, UNKNOWN_TOPIC
+from api.http.problems import (
+    FORBIDDEN,
+    INVALID_REQUEST,
+    TOPIC_NOT_YET,
+    UNKNOWN_ACCOUNT,
+    UNKNOWN_TOPIC,
+)
 from api.http.security import Principal
 from domain.identifiers import is_id
 
@@ -23,15 +29,15 @@ def refusal(principal: Principal, topic: str, account: str | None) -> Problem | 
     if topic not in TOPICS:
         return problem(UNKNOWN_TOPIC, f"{topic!r} is no topic; there are {_named()}")
     if topic == ALERTS and account is not None:
-        return problem(UNKNOWN_TOPIC, "alerts are not of an account; leave `account` out")
+        return problem(INVALID_REQUEST, "account: alerts are of none; leave it out")
     if not principal.may("read"):
         return problem(FORBIDDEN, "the token has no scope `read`")
-    if topic == ALERTS:
-        return None
     if account is None:
-        if principal.accounts is not None:
-            return problem(FORBIDDEN, "of all accounts; name one of yours with `account`")
-        return None
+        if principal.accounts is None:
+            return None
+        if topic == ALERTS:  # what stands still tells why, and with that whose account it was
+            return problem(FORBIDDEN, "alerts are for who may see all accounts")
+        return problem(FORBIDDEN, "of all accounts; name one of yours with `account`")
     # The store takes no NUL, not even in a question.
     if not is_id(account) or not principal.may_read(account):
         return problem(UNKNOWN_ACCOUNT, f"no account {account!r} that this token may read")

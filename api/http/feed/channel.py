@@ -8,9 +8,9 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, Protocol
 
-from msgspec import Struct, field
+from msgspec import Struct
 
-from api.http.feed.frames import write_delta
+from api.http.feed.frames import SharedRows
 from api.http.feed.reading import Ask, ChangedRow, Piece
 from api.http.feed.tokens import Offsets, position_of
 
@@ -18,13 +18,15 @@ KEPT_ROWS: Final = 2000
 KEPT_BYTES: Final = 1_000_000
 KEPT_S: Final = 5.0
 """For so long a row is sent as it was read: the mark on it is to be current."""
+_KEPT_UPDATES: Final = 16
+"""Positions from which subscribers are served without looking through the rows again."""
 
 
 class Subscriber(Protocol):
     """Who is told that a channel has something new."""
 
-    def stir(self) -> None:
-        """Look at the channel, soon."""
+    def stir(self, update: "Update | None") -> None:
+        """Look at the channel, soon; whoever was at the update's beginning is to be sent that."""
         ...
 
 
@@ -34,16 +36,7 @@ class Update(Struct, frozen=True):
     previous: str
     position: str
     reached: Offsets
-    rows: bytes
-    _frames: dict[tuple[int | str, str], bytes] = field(default_factory=dict)
-
-    def frame(self, told_id: int | str, told: str) -> bytes:
-        """Return the frame for a subscription that was told a position: most have the same."""
-        frame = self._frames.get((told_id, told))
-        if frame is None:
-            frame = write_delta(told_id, told, self.position, self.rows)
-            self._frames[told_id, told] = frame
-        return frame
+    rows: SharedRows
 
 
 class NeedsRead(Struct, frozen=True):
@@ -73,6 +66,8 @@ class Channel:
         self._floor: dict[int, int] = {}
         self._too_old_at = float("inf")
         self._updates: dict[str, Update | None] = {}
+        self._shown: tuple[str, Offsets] = ("", {})
+        """Where most subscribers are: the position moves on without them while no row changes."""
 
     def live_ask(self, moved: frozenset[int] | None = None) -> Ask | None:
         """Return what to ask for to learn what is new in partitions, in all when None.
@@ -88,18 +83,27 @@ class Channel:
         if self.position is None and piece.is_whole:
             self._begin_at(piece)
 
-    def advance(self, piece: Piece) -> list[Subscriber]:
+    def advance(self, piece: Piece) -> tuple[list[Subscriber], Update | None]:
         """Take what is new; return the subscribers who are to be stirred, all if it is any row.
 
-        After another version of the read model they all begin again.
+        And the update for those of them who were sent what was new the last time. After another
+        version of the read model they all begin again.
         """
         if piece.previous is None:
             self._begin_at(piece)
-        elif piece.previous == self.position:
+            return list(self.subscribers), None
+        if piece.previous == self.position:
             self.position, self._offsets = piece.position, piece.reached
             self._updates.clear()
             self._remember(piece.rows)
-        return list(self.subscribers) if piece.rows or piece.previous is None else []
+        if not piece.rows:
+            return [], None
+        update = self.update_since(*self._shown)
+        if not isinstance(update, Update):
+            self._shown = (piece.position, piece.reached)
+            return list(self.subscribers), None
+        self._shown = (update.position, update.reached)
+        return list(self.subscribers), update
 
     def update_since(self, position: str, offsets: Offsets) -> Update | NeedsRead | None:
         """Return what a subscriber at a position is to be sent; None when it has everything."""
@@ -107,11 +111,12 @@ class Channel:
             return None
         if not position.startswith(self._stamp + "."):
             return NEEDS_READ
-        if time.monotonic() >= self._too_old_at:
-            self._forget()
+        self.age()
         if position not in self._updates:
             if any(offsets.get(place, 0) < floor for place, floor in self._floor.items()):
                 return NEEDS_READ
+            while len(self._updates) >= _KEPT_UPDATES:
+                del self._updates[next(iter(self._updates))]
             self._updates[position] = self._update(position, offsets)
         return self._updates[position]
 
@@ -126,7 +131,8 @@ class Channel:
         reached = {
             place: max(offset, offsets.get(place, 0)) for place, offset in self._offsets.items()
         }
-        return Update(position, position_of(self._stamp, reached), reached, b",".join(rows))
+        told = position_of(self._stamp, reached)
+        return Update(position, told, reached, SharedRows(rows, told))
 
     def _begin_at(self, piece: Piece) -> None:
         self._stamp = piece.stamp
@@ -135,8 +141,14 @@ class Channel:
         self._recent.clear()
         self._updates.clear()
         self._bytes = 0
+        self._shown = (piece.position, piece.reached)
 
     # --- what is kept in memory ----------------------------------------------------------------
+
+    def age(self) -> None:
+        """Forget what has become too old to be sent."""
+        if time.monotonic() >= self._too_old_at:
+            self._forget()
 
     def _remember(self, rows: Sequence[ChangedRow]) -> None:
         now = time.monotonic()

@@ -13,6 +13,7 @@ from api.http.feed.access import refusal
 from api.http.feed.channel import Channel, NeedsRead, Update
 from api.http.feed.frames import (
     ErrorFrame,
+    Frame,
     Heartbeat,
     Problem,
     Subscribe,
@@ -20,6 +21,7 @@ from api.http.feed.frames import (
     problem,
     write_frame,
 )
+from api.http.feed.metrics import Counts
 from api.http.feed.reading import Ask, Piece
 from api.http.feed.tokens import Offsets
 from api.http.feed.wire import Wire
@@ -34,6 +36,8 @@ from api.http.security import Principal
 MOST_SUBSCRIPTIONS: Final = 1000
 MOST_FAULTS: Final = 20
 """Faulty frames after which a client is sent away."""
+MOST_REPLIES: Final = 2 * MOST_SUBSCRIPTIONS
+"""Answers that wait for a client to take them; one that goes on asking is cut off."""
 STUCK_S: Final = 30.0
 """After so long without taking a frame a client is cut off."""
 _READ_AHEAD: Final = 4
@@ -47,6 +51,8 @@ TOO_FAST: Final = 4429
 
 class Channels(Protocol):
     """Where subscriptions are served from: the hub."""
+
+    counts: Counts
 
     def join(self, subscription: "Subscription", topic: str, account: str | None) -> Channel:
         """Return the channel of a topic and account, with one more subscriber."""
@@ -68,6 +74,19 @@ class Subscription:
     differ where nothing had changed in between.
     """
 
+    __slots__ = (
+        "account",
+        "connection",
+        "id",
+        "is_ended",
+        "is_reading",
+        "offsets",
+        "piece",
+        "position",
+        "told",
+        "topic",
+    )
+
     def __init__(self, connection: "Connection", asked: Subscribe) -> None:
         self.connection = connection
         self.id = asked.id
@@ -80,10 +99,14 @@ class Subscription:
         self.is_reading = False
         self.is_ended = False
 
-    def stir(self) -> None:
-        """Look at the channel as soon as the wire is ready."""
-        if not self.is_ended:
+    def stir(self, update: Update | None) -> None:
+        """Send an update at once if it is all there is to send; else look at the channel, soon."""
+        if not (self.is_ended or (update is not None and self._is_sent(update))):
             self.connection.stir(self)
+
+    def _is_sent(self, update: Update) -> bool:
+        is_next = self.told == update.previous == self.position and not self.is_reading
+        return is_next and self.connection.sent(self, update)
 
     def take(self, piece: Piece) -> None:
         """Take what was read for this subscription."""
@@ -96,7 +119,7 @@ class Subscription:
         if not self.is_ended:
             self.connection.give_up(self)
 
-    def frame_of(self, piece: Piece) -> bytes | None:
+    def frame_of(self, piece: Piece) -> Frame | None:
         """Return the frame of what was read; None where it is no news to the client."""
         asked_from, first = self.position, self.told is None
         self.position, self.offsets = piece.position, piece.reached
@@ -110,10 +133,10 @@ class Subscription:
         self.told = piece.position
         return piece.frame(self.id, previous)
 
-    def frame_of_update(self, update: Update) -> bytes:
+    def frame_of_update(self, update: Update) -> Frame:
         """Return the frame of changes that all subscribers share."""
         assert self.told is not None
-        frame = update.frame(self.id, self.told)
+        frame = update.rows.frame(self.id, self.told)
         self.told = self.position = update.position
         self.offsets = update.reached
         return frame
@@ -126,14 +149,16 @@ class Connection:
         self.principal = principal
         self.subscriptions: dict[int | str, Subscription] = {}
         self._channels = channels
+        self._counts = channels.counts
         self._of: dict[Subscription, Channel] = {}
         self._wire: Wire | None = None
-        self._replies: deque[bytes] = deque()
+        self._replies: deque[Frame] = deque()
         self._dirty: dict[Subscription, None] = {}
         self._waiting: deque[Subscription] = deque()
         self._ahead: set[Subscription] = set()
         self._faults = 0
         self._stuck_since: float | None = None
+        self._is_closing = False
 
     def open(self, open_wire: Callable[[Callable[[], None]], Wire]) -> None:
         """Begin to send."""
@@ -148,7 +173,9 @@ class Connection:
 
     def close(self, code: int, reason: str) -> None:
         """Send the client away."""
-        if self._wire is not None:
+        if self._wire is not None and not self._is_closing:
+            self._is_closing = True
+            self._counts.closed[code] += 1
             self._wire.close(code, reason)
 
     # --- what the client says ------------------------------------------------------------------
@@ -193,6 +220,11 @@ class Connection:
 
     def tell(self, told_id: int | str | None, what: Problem) -> None:
         """Tell the client of a problem that is no fault of its own."""
+        if self._is_closing:
+            return
+        if len(self._replies) >= MOST_REPLIES:
+            self.close(NOT_READING, f"{MOST_REPLIES} answers wait to be read")
+            return
         self._replies.append(write_frame(ErrorFrame(told_id, what)))
         self.pump()
 
@@ -229,20 +261,35 @@ class Connection:
 
     def stir(self, subscription: Subscription) -> None:
         """Mark a subscription as changed."""
+        if subscription in self._dirty:
+            self._counts.conflated += 1
         self._dirty[subscription] = None
         self.pump()
+
+    def sent(self, subscription: Subscription, update: Update) -> bool:
+        """Send an update at once; tell whether it is, and not behind something else."""
+        wire = self._wire
+        if self._dirty or self._replies or wire is None or not wire.is_ready:
+            return False
+        self._stuck_since = None
+        self._counts.frames += 1
+        wire.send(subscription.frame_of_update(update))
+        return True
 
     def pump(self) -> None:
         """Send what there is to send for as long as the wire is ready."""
         wire = self._wire
-        while wire is not None and wire.is_ready:
-            self._stuck_since = None
+        if wire is None or not wire.is_ready:
+            return
+        self._stuck_since = None
+        while (self._replies or self._dirty) and wire.is_ready:
             frame = self._replies.popleft() if self._replies else self._next_frame()
             if frame is None:
                 return
+            self._counts.frames += 1
             wire.send(frame)
 
-    def _next_frame(self) -> bytes | None:
+    def _next_frame(self) -> Frame | None:
         while self._dirty:
             subscription = next(iter(self._dirty))
             del self._dirty[subscription]
@@ -251,7 +298,7 @@ class Connection:
                 return frame
         return None
 
-    def _frame(self, subscription: Subscription) -> bytes | None:
+    def _frame(self, subscription: Subscription) -> Frame | None:
         piece = subscription.piece
         if piece is not None:
             subscription.piece = None

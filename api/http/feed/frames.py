@@ -1,5 +1,6 @@
 """The frames of the feed as structs, and how they are read and written."""
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -17,6 +18,11 @@ SubscriptionId = (
 Name = Annotated[str, Meta(min_length=1, max_length=128)]
 Position = Annotated[str, Meta(max_length=4096)]
 """Opaque: to be kept as it came, and told again in `from` to go on from there."""
+
+Frame = tuple[bytes, ...]
+"""A frame as it is sent, in parts: the rows are the last, one text for all who are sent them."""
+_JOINED_BYTES: Final = 4096
+"""Rows of so many bytes are put together with what stands before them: a copy costs less then."""
 
 
 class Subscribe(Struct, frozen=True, tag_field="op", tag="subscribe", forbid_unknown_fields=True):
@@ -126,31 +132,46 @@ def _told_id(text: str) -> int | str | None:
     return None if told is UNSET else told
 
 
-def write_frame(frame: ErrorFrame | Heartbeat) -> bytes:
+def write_frame(frame: ErrorFrame | Heartbeat) -> Frame:
     """Return a frame as it is sent."""
-    return _ENCODER.encode(frame)
+    return (_ENCODER.encode(frame),)
 
 
-def write_snapshot(told_id: int | str, position: str, rows: bytes) -> bytes:
-    """Return a snapshot; `rows` are encoded already, for they are shared."""
-    return b'{"op":"snapshot","id":%b,"position":%b,"rows":[%b]}' % (
-        _ENCODER.encode(told_id),
-        _ENCODER.encode(position),
-        rows,
-    )
+class SharedRows:
+    """Rows of one frame, encoded once for all subscriptions that are sent them.
 
-
-def write_delta(told_id: int | str, previous: str, position: str, rows: bytes) -> bytes:
-    """Return a delta; `rows` are encoded already, for they are shared.
-
-    Nothing is ever removed: a row that is closed stays, and says so.
+    However many those are, the rows are in memory once: each frame of many rows has them as a part
+    of its own. What was made last is kept, for most subscriptions are told the same.
     """
-    return b'{"op":"delta","id":%b,"previous":%b,"position":%b,"rows":[%b],"removed":[]}' % (
-        _ENCODER.encode(told_id),
-        _ENCODER.encode(previous),
-        _ENCODER.encode(position),
-        rows,
-    )
+
+    def __init__(self, rows: Iterable[bytes], position: str) -> None:
+        self._rows = b",".join(rows)
+        self._position = _ENCODER.encode(position)
+        self._last: tuple[int | str, str | None, Frame] | None = None
+
+    def frame(self, told_id: int | str, previous: str | None) -> Frame:
+        """Return the frame for a subscription, a snapshot where `previous` is None."""
+        last = self._last
+        if last is not None and last[0] == told_id and last[1] == previous:
+            return last[2]
+        frame = self._snapshot(told_id) if previous is None else self._delta(told_id, previous)
+        self._last = (told_id, previous, frame)
+        return frame
+
+    def _snapshot(self, told_id: int | str) -> Frame:
+        told = (_ENCODER.encode(told_id), self._position)
+        return self._made(b'{"op":"snapshot","id":%b,"position":%b,"rows":[' % told, b"]}")
+
+    def _delta(self, told_id: int | str, previous: str) -> Frame:
+        """Nothing is ever removed: a row that is closed stays, and says so."""
+        told = (_ENCODER.encode(told_id), _ENCODER.encode(previous), self._position)
+        head = b'{"op":"delta","id":%b,"previous":%b,"position":%b,"rows":[' % told
+        return self._made(head, b'],"removed":[]}')
+
+    def _made(self, head: bytes, tail: bytes) -> Frame:
+        if len(self._rows) > _JOINED_BYTES:
+            return head, self._rows, tail
+        return (head + self._rows + tail,)
 
 
 def problem(kind: Kind, detail: str) -> Problem:

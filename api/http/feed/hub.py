@@ -16,6 +16,7 @@ import psycopg
 
 from api.http.feed.channel import Channel
 from api.http.feed.connection import Connection, Subscription
+from api.http.feed.metrics import Counts
 from api.http.feed.reading import Ask, Moment, Reader
 from infra.errors import InfraError
 from streams.log import LogError
@@ -30,7 +31,7 @@ HEARTBEAT_S: Final = 5.0
 _BACK_OFF_S: Final = 1.0
 _READ_TOGETHER: Final = 16
 _STIRRED_AT_ONCE: Final = 50
-"""So many are sent what is new, then requests have their turn: each costs some 25 us."""
+"""So many are sent what is new, then requests have their turn: each costs some 20 us."""
 _TOPIC: Final = "events"
 
 
@@ -39,6 +40,7 @@ class Hub:
 
     def __init__(self, live: Reader, missed: Reader, news: Sequence[NewsSource]) -> None:
         self.connections: set[Connection] = set()
+        self.counts = Counts()
         self._channels: dict[tuple[str, str | None], Channel] = {}
         self._live = live
         self._missed = missed
@@ -145,8 +147,9 @@ class Hub:
         for (channel, _), piece in zip(asked, moment.pieces, strict=True):
             if piece is None:
                 continue
-            for number, subscriber in enumerate(channel.advance(piece), 1):
-                subscriber.stir()
+            subscribers, update = channel.advance(piece)
+            for number, subscriber in enumerate(subscribers, 1):
+                subscriber.stir(update)
                 if number % _STIRRED_AT_ONCE == 0:
                     await asyncio.sleep(0)
             if not piece.is_whole:
@@ -192,6 +195,7 @@ class Hub:
     def _hand_out(self, asks: Sequence[Ask], moment: Moment) -> None:
         for ask, piece in zip(asks, moment.pieces, strict=True):
             waiting = self._asks.pop(ask)
+            self.counts.reads += 1
             assert piece is not None
             channel = self._channels.get((ask.topic, ask.account))
             if channel is not None and channel.position is None:
@@ -228,6 +232,8 @@ class Hub:
         while True:
             await asyncio.sleep(1.0)
             beats += 1.0
+            for channel in self._channels.values():
+                channel.age()
             for connection in list(self.connections):
                 connection.check_stuck()
                 if beats % HEARTBEAT_S == 0:

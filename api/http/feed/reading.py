@@ -7,15 +7,15 @@ deleted. So what changed since a position is a read of rows, however long ago th
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
-from msgspec import Struct, field
+from msgspec import Struct
 
-from api.http.feed.frames import write_delta, write_snapshot
+from api.http.feed.frames import Frame, SharedRows
 from api.http.feed.sources import SOURCES, Found, Place, Source, today
 from api.http.feed.tokens import Offsets, is_behind, offsets_of, position_of, stamp_of
 from api.tables import json_row
@@ -57,7 +57,7 @@ class ChangedRow(Struct, frozen=True, gc=False):
     json: bytes
 
 
-class Piece(Struct, frozen=True):
+class Piece(Struct, frozen=True, dict=True):
     """What was found: all that changed from `previous` on, up to `position`.
 
     All rows there are, or the first of them, where `previous` is None. `is_whole` says that
@@ -70,23 +70,14 @@ class Piece(Struct, frozen=True):
     reached: Offsets
     rows: Sequence[ChangedRow]
     is_whole: bool
-    _frames: dict[tuple[int | str, str | None], bytes] = field(default_factory=dict)
 
-    def frame(self, told_id: int | str, previous: str | None) -> bytes:
-        """Return the frame for a subscription: one for all that begin or go on alike.
+    def frame(self, told_id: int | str, previous: str | None) -> Frame:
+        """Return the frame for a subscription, a snapshot where `previous` is None."""
+        return self._encoded.frame(told_id, previous)
 
-        A snapshot where `previous` is None. A frame may be large, and many ask at once.
-        """
-        frame = self._frames.get((told_id, previous))
-        if frame is None:
-            rows = b",".join(row.json for row in self.rows)
-            frame = (
-                write_snapshot(told_id, self.position, rows)
-                if previous is None
-                else write_delta(told_id, previous, self.position, rows)
-            )
-            self._frames[told_id, previous] = frame
-        return frame
+    @cached_property
+    def _encoded(self) -> SharedRows:
+        return SharedRows((row.json for row in self.rows), self.position)
 
 
 class Checkpoint(Struct, frozen=True):
@@ -94,7 +85,7 @@ class Checkpoint(Struct, frozen=True):
 
     topic: str
     next_offset: int
-    term: int
+    voids: int
     halted: str | None
 
 
@@ -166,7 +157,7 @@ class Reader:
         if is_ahead:
             is_known, since = False, dict.fromkeys(ends, 0)
         places = [
-            Place(0, 0, ask.account, partition, since[partition], end, checkpoints[partition].term)
+            Place(0, 0, ask.account, partition, since[partition], end, checkpoints[partition].voids)
             for partition, end in ends.items()
             if since[partition] < end
         ]
@@ -208,7 +199,8 @@ class Reader:
 def _moment(connection: Connection) -> Moment:
     made = connection.execute("SELECT name, version, log_id FROM projections")
     reached = connection.execute(
-        "SELECT projection, partition, topic, next_offset, term, halted FROM projection_checkpoints"
+        "SELECT projection, partition, topic, next_offset, voids, halted"
+        " FROM projection_checkpoints"
     )
     versions = {name: (version, log_id) for name, version, log_id in made.fetchall()}
     checkpoints: dict[str, dict[int, Checkpoint]] = defaultdict(dict)

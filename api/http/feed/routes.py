@@ -29,7 +29,7 @@ from api.http.problems import (
     UNAVAILABLE,
     Problem,
 )
-from api.http.security import bearer
+from api.http.security import Principal, bearer
 
 _log = logging.getLogger(__name__)
 router: Final = APIRouter()
@@ -52,28 +52,33 @@ async def follow(websocket: WebSocket) -> None:
     try:
         token = _token(websocket)
         principal = await feed.admit(token)
+        give_back = await feed.take_place(principal)
     except Problem as refused:
         if refused.kind.status in (401, 403):
-            client = websocket.client
-            feed.record_denial(refused.kind.status, client.host if client else None)
+            feed.record_denial(refused.kind.status, _client(websocket))
         await websocket.send_denial_response(refused.response())
         return
-    offered = websocket.scope.get("subprotocols", [])
-    await websocket.accept(subprotocol=SUBPROTOCOL if SUBPROTOCOL in offered else None)
     connection = Connection(feed.hub, principal)
-    connection.open(lambda on_ready: open_wire(websocket.scope, websocket.send, on_ready))
-    feed.hub.connections.add(connection)
     try:
-        await _Listener(feed, connection, token).listen(websocket)
+        offered = websocket.scope.get("subprotocols", [])
+        await websocket.accept(subprotocol=SUBPROTOCOL if SUBPROTOCOL in offered else None)
+        connection.open(lambda on_ready: open_wire(websocket.scope, websocket.send, on_ready))
+        feed.hub.connections.add(connection)
+        await _Listener(feed, connection, token, _client(websocket)).listen(websocket)
     finally:
         feed.hub.connections.discard(connection)
         connection.end()
+        give_back()
 
 
 @router.get("/asyncapi.json", include_in_schema=False)
 async def describe() -> Response:
     """Return the AsyncAPI document of the feed."""
     return Response(asyncapi.document_json(), media_type="application/json")
+
+
+def _client(websocket: WebSocket) -> str | None:
+    return websocket.client.host if websocket.client else None
 
 
 def _token(websocket: WebSocket) -> str | None:
@@ -94,10 +99,13 @@ def _token(websocket: WebSocket) -> str | None:
 class _Listener:
     """Takes the frames of one client, at a bounded rate, and ends it with its token."""
 
-    def __init__(self, feed: Feed, connection: Connection, token: str | None) -> None:
+    def __init__(
+        self, feed: Feed, connection: Connection, token: str | None, client: str | None
+    ) -> None:
         self._feed = feed
         self._connection = connection
         self._token = token
+        self._client = client
         self._ending: asyncio.TimerHandle | None = None
         self._allowance = float(_BURST)
         self._asked_at = time.monotonic()
@@ -140,15 +148,17 @@ class _Listener:
             if token == self._token:  # else a newer one has come meanwhile
                 connection.close(TOKEN_ENDED, "the token is no longer good")
             return
-        if token == self._token and principal != connection.principal:
-            # There were no keys when it came, and it was not looked at.
+        await self._learn(principal)
+        if token == self._token:
+            # It may be another: a token that came while there were no keys was not looked at.
             connection.identify(principal)
             self._end_with_token()
-        if connection.principal.portfolios:
-            told = {one.account for one in connection.subscriptions.values()}
-            for account in filter(None, told):
-                await self._feed.learn(connection.principal, account)
-            connection.check_access()
+
+    async def _learn(self, principal: Principal) -> None:
+        """Find out in which portfolios the accounts are that are followed; raises Problem."""
+        followed = {one.account for one in self._connection.subscriptions.values()}
+        for account in filter(None, followed):
+            await self._feed.learn(principal, account)
 
     def _is_allowed(self) -> bool:
         now = time.monotonic()
@@ -190,12 +200,16 @@ class _Listener:
         connection = self._connection
         try:
             principal = await self._feed.admit(token)
+            if principal.subject != connection.principal.subject:
+                detail = "the token is another subject's; open another connection for it"
+                raise Problem(UNAUTHENTICATED, detail)
+            await self._learn(principal)
         except Problem as refused:
-            connection.fail(None, problem(refused.kind, refused.detail))
-            return
-        if principal.subject != connection.principal.subject:
-            detail = "the token is another subject's; open another connection for it"
-            connection.fail(None, problem(UNAUTHENTICATED, detail))
+            if refused.kind == UNAUTHENTICATED:
+                self._feed.record_denial(refused.kind.status, self._client)
+                connection.fail(None, problem(refused.kind, refused.detail))
+            else:
+                connection.tell(None, problem(refused.kind, refused.detail))
             return
         self._token = token
         connection.identify(principal)

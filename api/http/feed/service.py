@@ -3,14 +3,17 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Final
 
 import psycopg
 from fastapi import FastAPI
 
 from api.http.feed.hub import Hub
+from api.http.feed.metrics import FeedMetrics
 from api.http.feed.reading import Reader
-from api.http.problems import UNAVAILABLE, Problem
+from api.http.limits import Places
+from api.http.problems import RATE_LIMITED, UNAVAILABLE, Problem
 from api.http.security import Principal
 from api.http.services import Services
 from api.wiring import Parts, running
@@ -19,6 +22,10 @@ from infra.settings import Settings
 from streams.news import NewsSource
 
 _log = logging.getLogger(__name__)
+MOST_FEEDS: Final = 3_500
+"""Of the connections that a process takes (protocol.py): the rest is for requests."""
+MOST_FEEDS_OF_ONE: Final = 2_500
+"""A thousand that come back are not kept out by the thousand that have not been seen to end."""
 
 
 class Feed:
@@ -27,10 +34,22 @@ class Feed:
     def __init__(self, hub: Hub, services: Services) -> None:
         self.hub = hub
         self._services = services
+        self._places = Places("feeds", MOST_FEEDS)
 
     async def admit(self, token: str | None) -> Principal:
         """Return who a token speaks for; raises Problem."""
         return await self._services.gate.admit(token)
+
+    async def take_place(self, principal: Principal) -> Callable[[], None]:
+        """Take a place for one more feed; return what gives it back.
+
+        Raises Problem for a subject that asks too often, or has too many, and where all are taken.
+        """
+        wait_s = await self._services.limiter.wait_s(principal.subject)
+        if wait_s:
+            retry = {"Retry-After": str(max(1, round(wait_s)))}
+            raise Problem(RATE_LIMITED, "connect less often", headers=retry)
+        return self._places.take(principal.subject, MOST_FEEDS_OF_ONE)
 
     async def learn(self, principal: Principal, account: str) -> None:
         """Find out what a principal's rights to an account depend on, before they are asked.
@@ -75,6 +94,7 @@ async def serving_feed(app: FastAPI) -> AsyncIterator[None]:
             await asyncio.wait([opening])
         hub = Hub(live, missed, news)
         app.state.feed = Feed(hub, services)
+        services.registry.register(FeedMetrics(hub.connections, hub.counts))
         hub.start()
         try:
             yield

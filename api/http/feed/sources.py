@@ -15,19 +15,19 @@ from infra.postgres import Connection
 from projections.cash.tables import BALANCE_DAYS
 from projections.positions.tables import DEALS, POSITIONS
 from projections.rows import Table
-from schemas.codec import Undecodable, envelope, record_hash
+from schemas.codec import record_hash
 from streams.log import Log
+from streams.voids import voids_between
 
 PIECE_ROWS: Final = 1000
 """Rows of one read of one subscription; what has changed beside them comes in the next."""
-_LOOK_BACK: Final = 1000
 
 
 class Place(Struct, frozen=True):
     """What is asked of one partition: `number` tells its rows from another's, `ask` who asks.
 
     Rows of an account, of every account of the partition when None, changed at `since` or later;
-    `end` is the checkpoint, and `term` the term that was current there.
+    `end` is the checkpoint, and `voids` how many records below it do not count.
     """
 
     number: int
@@ -36,7 +36,7 @@ class Place(Struct, frozen=True):
     partition: int
     since: int
     end: int
-    term: int
+    voids: int
 
 
 class Found(Struct, frozen=True, gc=False):
@@ -240,29 +240,18 @@ def _events(_connection: Connection, log: Log, places: Sequence[Place]) -> Fetch
 
 
 def _records(log: Log, place: Place, end: int) -> Iterator[Found]:
-    """Yield the records of accounts that count.
-
-    Where owners have terms, a record of an older term than one before it is void, and so is one
-    whose seq its stream has had.
-    """
-    start = max(0, place.since - _LOOK_BACK) if place.term else place.since
-    term, seqs, offset = 0, dict[str, int](), start
+    """Yield the records of accounts that count."""
+    offset = place.since
+    voids = voids_between(log, place.partition, offset, place.end, place.voids)
     while offset < end:
         records = log.read("events", place.partition, offset, end - offset)
         if not records:
             return
         for record in records:
             offset = record.offset + 1
-            try:
-                told = envelope(record.value)
-            except Undecodable:  # parked: else no read model had come past it
+            if record.key is None or record.offset in voids:
                 continue
-            is_void = told.term < term or told.seq <= seqs.get(told.stream or "", 0)
-            term = max(term, told.term)
-            if told.stream is None or is_void:
-                continue
-            seqs[told.stream] = told.seq
-            if record.offset >= place.since and place.account in (None, told.stream):
+            if place.account in (None, record.key):
                 row = _record_json(place.partition, record.offset, record.value)
                 yield Found(place.number, record.offset, row)
 

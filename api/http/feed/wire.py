@@ -17,14 +17,12 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
-from api.http.feed.frames import MAX_FRAME_BYTES
+from api.http.feed.frames import MAX_FRAME_BYTES, Frame
 
 _log = logging.getLogger(__name__)
 EXTENSION: Final = "daybook.wire"
 _KERNEL_BYTES: Final = 131_072
 """What the kernel may hold for a client that is slow; the rest is conflated here."""
-_COPIED_BYTES: Final = 4096
-"""A larger frame is written as it is: many clients who are slow hold the same one."""
 _LEAVE_S: Final = 5.0
 _TEXT: Final = 0x81
 """The first byte of a frame that is a whole text."""
@@ -38,7 +36,7 @@ class Wire(Protocol):
         """Tell whether a frame can be sent now."""
         ...
 
-    def send(self, frame: bytes) -> None:
+    def send(self, frame: Frame) -> None:
         """Send a frame; only when ready."""
         ...
 
@@ -64,9 +62,9 @@ class AsgiWire:
         """Tell whether no frame is on its way."""
         return self._task is None and not self._is_closed
 
-    def send(self, frame: bytes) -> None:
+    def send(self, frame: Frame) -> None:
         """Send a frame in a task of its own."""
-        self._start({"type": "websocket.send", "text": frame.decode()})
+        self._start({"type": "websocket.send", "text": b"".join(frame).decode()})
 
     def close(self, code: int, reason: str) -> None:
         """Close; a frame that does not get through is given up."""
@@ -106,7 +104,7 @@ class FeedProtocol(WebSocketsSansIOProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.conn = ServerProtocol(max_size=MAX_FRAME_BYTES)
-        self._on_ready: Callable[[], None] | None = None
+        self._wire: DirectWire | None = None
 
     def handle_connect(self, event: Any) -> None:
         """Offer the wire to the application, in the scope."""
@@ -117,27 +115,30 @@ class FeedProtocol(WebSocketsSansIOProtocol):
 
     def open_wire(self, on_ready: Callable[[], None]) -> Wire:
         """Return this as a wire; `on_ready` is called when it is ready again."""
-        self._on_ready = on_ready
         self.transport.set_write_buffer_limits(high=0)
         kernel_socket = self.transport.get_extra_info("socket")
         if kernel_socket is not None:
             kernel_socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _KERNEL_BYTES)
-        return DirectWire(self)
+        self._wire = DirectWire(self, on_ready)
+        return self._wire
+
+    def pause_writing(self) -> None:
+        """Send nothing more until the kernel has taken it."""
+        super().pause_writing()
+        if self._wire is not None:
+            self._wire.is_ready = False
 
     def resume_writing(self) -> None:
         """Go on with what has changed meanwhile."""
         super().resume_writing()
-        if self._on_ready is not None:
-            self._on_ready()
+        if self._wire is not None:
+            self._wire.resume()
 
-    def write_frame(self, frame: bytes) -> None:
-        """Write a text frame, put into its few bytes here: websockets makes objects of each."""
-        if self.conn.state is not State.OPEN:  # the client has just closed
-            return
-        if len(frame) > _COPIED_BYTES:
-            self.transport.writelines((_text_head(len(frame)), frame))
-        else:
-            self.transport.write(_text_head(len(frame)) + frame)
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Send nothing more."""
+        if self._wire is not None:
+            self._wire.is_ready = False
+        super().connection_lost(exc)
 
     def end(self, code: int, reason: str) -> None:
         """Write a close frame; a client that does not take it in time is cut off."""
@@ -166,24 +167,39 @@ def _text_head(size: int) -> bytes:
 
 
 class DirectWire:
-    """Writes to the transport of a FeedProtocol."""
+    """Writes to the transport of a FeedProtocol.
 
-    def __init__(self, protocol: FeedProtocol) -> None:
+    It is ready where the kernel has taken all that was written, and nobody has closed.
+    """
+
+    __slots__ = ("_conn", "_on_ready", "_protocol", "_transport", "is_ready")
+
+    def __init__(self, protocol: FeedProtocol, on_ready: Callable[[], None]) -> None:
+        self.is_ready = protocol.writable.is_set()
         self._protocol = protocol
-        self._is_writable = protocol.writable.is_set
+        self._conn = protocol.conn
+        self._transport = protocol.transport
+        self._on_ready = on_ready
 
-    @property
-    def is_ready(self) -> bool:
-        """Tell whether the kernel has taken all that was written, and nobody has closed."""
-        protocol = self._protocol
-        return self._is_writable() and not protocol.close_sent and not protocol.disconnected
+    def resume(self) -> None:
+        """Be ready again, unless it is over."""
+        if not self._protocol.close_sent and not self._protocol.disconnected:
+            self.is_ready = True
+            self._on_ready()
 
-    def send(self, frame: bytes) -> None:
-        """Write a frame."""
-        self._protocol.write_frame(frame)
+    def send(self, frame: Frame) -> None:
+        """Write a text frame, put into its few bytes here: websockets makes objects of each."""
+        if self._conn.state is not State.OPEN:  # the client has just closed
+            return
+        if len(frame) == 1:
+            self._transport.write(_text_head(len(frame[0])) + frame[0])
+        else:
+            # As they are: many clients who are slow hold the same rows.
+            self._transport.writelines((_text_head(sum(map(len, frame))), *frame))
 
     def close(self, code: int, reason: str) -> None:
         """Close."""
+        self.is_ready = False
         self._protocol.end(code, reason)
 
 

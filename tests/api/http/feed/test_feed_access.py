@@ -1,10 +1,17 @@
 """Every topic x every role x whose account: made from the tables of both, so none is forgotten."""
 
+import asyncio
+from typing import Any
+
 import pytest
+from msgspec import Struct
 
 from api.http.feed.access import NOT_YET, TOPICS, refusal
 from api.http.feed.reading import ALERTS
-from api.http.security import EVERY, ROLES, Principal, Role
+from api.http.feed.service import Feed
+from api.http.limits import Limiter, LocalLimiter
+from api.http.problems import Problem
+from api.http.security import EVERY, LOCAL, ROLES, Principal, Role
 
 ACCOUNTS = ("own", "foreign", "below", None)
 
@@ -17,8 +24,8 @@ def expected(topic: str, account: str | None, told: frozenset[str] | None) -> st
     """Return the kind of problem that must be told, None where rows are shown."""
     if topic in NOT_YET:
         return "topic-not-yet"
-    if topic == ALERTS:
-        return None if account is None else "unknown-topic"
+    if topic == ALERTS and account is not None:
+        return "invalid-request"
     if told is None:
         return None
     if account is None:
@@ -55,3 +62,24 @@ def test_without_the_scope_nothing_is_shown(topic: str) -> None:
     assert refused is not None
     assert refused.status == 403
     assert EVERY not in refused.detail
+
+
+class OnlyLimiter(Struct):
+    """What of a server's services says how often one may connect."""
+
+    limiter: Limiter
+
+
+def test_who_connects_too_often_is_told_when_to_come_again() -> None:
+    hub: Any = None
+    services: Any = OnlyLimiter(LocalLimiter(1))
+    feed = Feed(hub, services)
+
+    async def connect_often() -> None:
+        for _ in range(1000):
+            (await feed.take_place(LOCAL))()
+
+    with pytest.raises(Problem) as refused:
+        asyncio.run(connect_often())
+    assert refused.value.kind.status == 429
+    assert int(refused.value.headers["Retry-After"]) > 0

@@ -1,5 +1,7 @@
 """Channels and connections without a server: what is shared, conflated, read for, and given up."""
 
+import time
+import tracemalloc
 from collections.abc import Callable
 
 import msgspec
@@ -9,9 +11,10 @@ from hypothesis import strategies as st
 
 from api.http.feed import channel as channels
 from api.http.feed import connection as connections
-from api.http.feed.channel import Channel
+from api.http.feed.channel import Channel, Update
 from api.http.feed.connection import Connection, Subscription
-from api.http.feed.frames import Subscribe
+from api.http.feed.frames import Frame, Subscribe, Unsubscribe
+from api.http.feed.metrics import Counts
 from api.http.feed.reading import Ask, ChangedRow, Piece
 from api.http.feed.tokens import is_behind, offsets_of, position_of, stamp_of
 from api.http.security import LOCAL
@@ -22,12 +25,17 @@ STAMP = "00"
 class Table:
     """Rows of one partition, as a database would have them: by key, the offset of the change."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int = 0) -> None:
         self.rows: dict[int, int] = {}
         self.next_offset = 1
+        self._blanks = b" " * width
 
     def change(self, key: int) -> None:
         self.rows[key] = self.next_offset
+        self.next_offset += 1
+
+    def skip(self) -> None:
+        """Go past a record that changes no row here."""
         self.next_offset += 1
 
     def piece(self, ask: Ask) -> Piece | None:
@@ -36,7 +44,7 @@ class Table:
             return None
         since = 0 if known is None else known[0]
         rows = [
-            ChangedRow((key,), 0, offset, msgspec.json.encode([key, offset]))
+            ChangedRow((key,), 0, offset, b"[%d,%d%b]" % (key, offset, self._blanks))
             for key, offset in sorted(self.rows.items(), key=lambda item: item[1])
             if offset >= since
         ]
@@ -48,11 +56,13 @@ class Table:
 class Hub:
     """Channels over a table; reads are answered when the test says so."""
 
-    def __init__(self) -> None:
-        self.table = Table()
+    def __init__(self, width: int = 0) -> None:
+        self.table = Table(width)
+        self.counts = Counts()
         self.channel = Channel("deals", "A1")
         self.asked: list[tuple[Subscription, Ask]] = []
         self.reads = 0
+        self.update: Update | None = None
 
     def join(self, subscription: Subscription, topic: str, account: str | None) -> Channel:
         self.channel.subscribers[subscription] = None
@@ -65,27 +75,33 @@ class Hub:
         self.asked.append((subscription, ask))
 
     def answer(self) -> None:
+        pieces: dict[Ask, Piece] = {}
         while self.asked:
             subscription, ask = self.asked.pop(0)
-            piece = self.table.piece(ask)
+            piece = pieces.get(ask) or self.table.piece(ask)
             assert piece is not None
+            pieces[ask] = piece
             self.reads += 1
             self.channel.begin(piece)
             subscription.take(piece)
 
-    def look(self) -> None:
+    def look(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Tell the subscribers what is new; other things happen between two of them."""
         ask = self.channel.live_ask()
         piece = None if ask is None else self.table.piece(ask)
         if piece is not None:
-            for subscriber in self.channel.advance(piece):
-                subscriber.stir()
+            subscribers, self.update = self.channel.advance(piece)
+            for subscriber in subscribers:
+                subscriber.stir(self.update)
+                meanwhile()
 
 
 class Peer:
     """A client that takes a frame whenever the test lets it, and keeps the rows it was told."""
 
-    def __init__(self, hub: Hub, position: str | None = None) -> None:
+    def __init__(self, hub: Hub, position: str | None = None, told_id: int | str = 1) -> None:
         self.is_ready = True
+        self.held: Frame = ()
         self.rows: dict[int, int] = {}
         self.position = position
         self.frames = 0
@@ -93,16 +109,17 @@ class Peer:
         self.on_ready: Callable[[], None] = lambda: None
         self.connection = Connection(hub, LOCAL)
         self.connection.open(self._open)
-        self.connection.subscribe(Subscribe(1, "deals", "A1", position))
+        self.connection.subscribe(Subscribe(told_id, "deals", "A1", position))
 
     def _open(self, on_ready: Callable[[], None]) -> "Peer":
         self.on_ready = on_ready
         return self
 
-    def send(self, frame: bytes) -> None:
+    def send(self, frame: Frame) -> None:
         assert self.is_ready
         self.is_ready = False
-        told = msgspec.json.decode(frame)
+        self.held = frame
+        told = msgspec.json.decode(b"".join(frame))
         if told["op"] == "snapshot":
             self.rows.clear()
         else:
@@ -123,8 +140,8 @@ class Peer:
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("change"), st.integers(0, 5)),
-        st.tuples(st.just("take"), st.integers(0, 3)),
-        st.tuples(st.sampled_from(("look", "answer", "leave", "join")), st.just(0)),
+        st.tuples(st.sampled_from(("take", "look")), st.integers(0, 3)),
+        st.tuples(st.sampled_from(("answer", "leave", "join", "elsewhere")), st.just(0)),
     ),
     max_size=60,
 )
@@ -145,8 +162,10 @@ def test_whatever_the_order_every_client_ends_with_the_table(
                     hub.table.change(number)
                 case "take":
                     peers[number % len(peers)].take()
+                case "elsewhere":
+                    hub.table.skip()
                 case "look":
-                    hub.look()
+                    hub.look(peers[number % len(peers)].take if number else lambda: None)
                 case "answer":
                     hub.answer()
                 case "join":
@@ -170,8 +189,13 @@ def test_many_clients_at_one_position_cost_no_read_each() -> None:
     hub.answer()
     hub.reads = 0
     for number in range(10):
+        at = {peer.position for peer in peers}
+        hub.table.skip()
+        hub.look()
         hub.table.change(number)
         hub.look()
+        assert hub.update is not None
+        assert {hub.update.previous} == at, "nobody has to look for himself"
         for peer in peers:
             peer.take()
     assert hub.reads == 0
@@ -196,6 +220,46 @@ def test_a_client_that_takes_nothing_holds_one_frame_and_is_sent_away(
     assert peer.closed is None
     peer.connection.check_stuck()
     assert peer.closed == (4408, "nothing was read for 0 s")
+
+
+def test_rows_are_in_memory_once_however_many_are_sent_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    width = 100_000
+    hub = Hub(width)
+    hub.table.change(0)
+    peers = [Peer(hub, told_id=f"client {number}") for number in range(200)]
+    tracemalloc.start()
+    try:
+        hub.answer()  # they hold each frame until the next one
+        hub.table.change(1)
+        hub.look()
+        for peer in peers:
+            peer.take()
+        assert all(peer.rows == hub.table.rows for peer in peers)
+        assert tracemalloc.get_traced_memory()[1] < 20 * width
+        for peer in peers:
+            peer.held = ()
+        hub.update = None
+        later = time.monotonic() + channels.KEPT_S + 1
+        monkeypatch.setattr(time, "monotonic", lambda: later)
+        hub.channel.age()  # nothing is new, and nobody asks
+        assert tracemalloc.get_traced_memory()[0] < width
+    finally:
+        tracemalloc.stop()
+
+
+def test_who_asks_on_and_on_and_never_reads_is_sent_away() -> None:
+    hub = Hub()
+    peer = Peer(hub)
+    hub.answer()  # it does not take its snapshot
+    for number in range(120):
+        for _ in range(connections.MOST_FAULTS - 1):
+            peer.connection.unsubscribe(Unsubscribe("nothing"))
+        assert peer.connection.subscribe(Subscribe(f"s{number}", "deals", "A1")) is None
+        peer.connection.unsubscribe(Unsubscribe(f"s{number}"))
+    assert peer.closed == (4408, "2000 answers wait to be read")
+    assert hub.counts.closed == {4408: 1}
 
 
 @given(

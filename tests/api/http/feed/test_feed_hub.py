@@ -13,12 +13,14 @@ import msgspec
 import psycopg
 import pytest
 from fastapi import FastAPI
+from prometheus_client import CollectorRegistry, generate_latest
 
 from api.http.feed import hub as hubs
 from api.http.feed import service
 from api.http.feed.connection import Connection
-from api.http.feed.frames import Subscribe
+from api.http.feed.frames import Frame, Subscribe
 from api.http.feed.hub import Hub
+from api.http.feed.metrics import FeedMetrics
 from api.http.feed.reading import Ask, Moment, Reader
 from api.http.security import LOCAL
 from api.wiring import Parts, running
@@ -71,13 +73,14 @@ class Kept:
     def __init__(self) -> None:
         self.frames: list[dict[str, Any]] = []
         self._came = asyncio.Event()
+        self.is_ended = False
 
-    def send(self, frame: bytes) -> None:
-        self.frames.append(msgspec.json.decode(frame))
+    def send(self, frame: Frame) -> None:
+        self.frames.append(msgspec.json.decode(b"".join(frame)))
         self._came.set()
 
     def close(self, code: int, reason: str) -> None:
-        raise AssertionError((code, reason))
+        assert self.is_ended, (code, reason)
 
     async def hear(self, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """Return the first frame that is wanted, once it has come."""
@@ -181,6 +184,44 @@ def test_among_news_of_one_place_the_others_are_looked_at(
             assert [row["projection"] for row in frame["rows"]] == ["cash"]
 
     asyncio.run(run())
+
+
+def test_a_feed_tells_now_and_then_that_it_lives_and_counts_what_it_does(
+    two: tuple[Parts, Parts], config: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hubs, "HEARTBEAT_S", 1.0)
+
+    async def run() -> None:
+        async with following(two) as (hub, _, _):
+            registry = CollectorRegistry()
+            registry.register(FeedMetrics(hub.connections, hub.counts))
+            connection, wire = connected(hub)
+            connection.subscribe(Subscribe("a", "deals", "A1"))
+            await wire.hear(about("a"))
+            heartbeat = await wire.hear(
+                lambda told: told["op"] == "heartbeat" and told["position"] != "0:0"
+            )
+            with running(config) as parts:
+                assert set(heartbeat["position"].split(",")) <= heads(parts)
+            wire.is_ended = True
+            connection.close(4429, "too many")
+            shown = generate_latest(registry).decode()
+            for line in (
+                "daybook_feed_connections 1.0",
+                "daybook_feed_subscriptions 1.0",
+                "daybook_feed_frames_total 1.0",
+                "daybook_feed_conflated_total 0.0",
+                "daybook_feed_reads_total 1.0",
+                'daybook_feed_closed_total{code="4429"} 1.0',
+            ):
+                assert line in shown.splitlines()
+
+    asyncio.run(run())
+
+
+def heads(parts: Parts) -> set[str]:
+    """Return the last position of each partition of the log of accounts."""
+    return {f"{place}:{end - 1}" for place, end in enumerate(parts.log.heads("events"))}
 
 
 class Openings:

@@ -1,10 +1,12 @@
 """Reads for the feed: pieces make up the table, from one moment, whatever the sizes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from api.http.feed import reading, sources
 from api.http.feed.reading import Ask, Moment, Piece, Reader
@@ -13,23 +15,47 @@ from api.questions import Asker, Question
 from api.read_models import READ_MODELS
 from api.tables import json_row
 from api.wiring import Parts, running
+from domain.commands import Topic
+from domain.events import RecordParked
 from infra.settings import load_settings
 from projections.registry import PROJECTIONS
+from schemas.codec import encode, envelope, record_hash
+from schemas.envelope import Record
+from schemas.partitioning import partition_of
+from streams import voids
+from streams.log import Draft, Log
 from streams.past import stream_events
 from tests.api.command_line import CommandLine
 from tests.api.conftest import NewDaybook
+from tests.schemas.chains import make_envelope
 from tests.streams.sample_book import ACCOUNTS, sample_requests
 
 
 @pytest.fixture(scope="module")
 def parts(new_daybook: NewDaybook) -> Iterator[Parts]:
-    """A sample book, projected."""
+    """A sample book, projected, with records that do not count."""
     daybook: CommandLine = new_daybook()
     settings = load_settings(environ=daybook.environment, folder=daybook.folder)
     with running(settings) as made:
-        made.ledger.submit(sample_requests(400))
+        requests = sample_requests(400)
+        made.ledger.submit(requests[:200])
+        _spoil(made.log, ACCOUNTS[0])
+        made.ledger.submit(requests[200:])
         made.projector.catch_up()
         yield made
+
+
+def _spoil(log: Log, account: str) -> None:
+    """Write a record twice, then one that breaks the chain and one that follows it; park that."""
+    partition = partition_of(account, log.partitions)
+    (*_, last) = log.read_stream("events", account, 2**62)
+    told = envelope(last.value)
+    broken = encode(replace(told, seq=told.seq + 1, prev_hash="f" * 64, id="broken"))
+    after = replace(told, seq=told.seq + 2, prev_hash=record_hash(broken), id="after")
+    values = [last.value, broken, encode(after)]
+    first = log.append("events", partition, [Draft(account, value) for value in values])
+    parked = RecordParked(offset=first + 1, digest=record_hash(broken))
+    log.append("events", partition, [Draft(None, encode(make_envelope(parked, 1, told.term, {})))])
 
 
 @pytest.fixture
@@ -92,6 +118,7 @@ def test_events_are_all_there_once(
         assert [row["seq"] for row in own] == wanted
         hashes = ["0" * 64, *(row["hash"] for row in own)]
         assert [row["prev_hash"] for row in own][1:] == hashes[1:-1]
+        assert not {"broken", "after"} & {row["id"] for row in own}
 
 
 @pytest.mark.parametrize("account", [*ACCOUNTS, None])
@@ -142,3 +169,26 @@ def test_rows_of_the_feeds_tables_are_never_deleted(parts: Parts) -> None:
                         keys[table.name] = now
                         seen += len(now)
     assert seen
+
+
+def test_who_follows_reads_nothing_twice_for_what_does_not_count(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A partition that has such records is read from its beginning only for what is before them."""
+    log, partition = parts.log, partition_of(ACCOUNTS[0], parts.log.partitions)
+    head, read = log.heads("events")[partition], log.read
+    offsets: list[int] = []
+
+    def counted(topic: Topic, place: int, offset: int, limit: int) -> Sequence[Record]:
+        offsets.append(offset)
+        return read(topic, place, offset, limit)
+
+    monkeypatch.setattr(log, "read", counted)
+    monkeypatch.setattr(voids, "_KNOWN", WeakKeyDictionary())
+    found = voids.voids_between(log, partition, 0, head, 3)
+    assert sum(offset in found for offset in range(head)) == 3
+    assert offsets[0] == 0
+    offsets.clear()
+    assert voids.voids_between(log, partition, 0, head, 0) == frozenset()
+    assert voids.voids_between(log, partition, head, head + 9, 3) == frozenset()
+    assert offsets == []

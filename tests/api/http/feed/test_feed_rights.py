@@ -15,11 +15,13 @@ from api.http.keys import FILE, FOLDER
 from tests.api.conftest import NewDaybook
 from tests.api.http.feed.serving import WAIT_S, Served
 from tests.api.http.server import token
+from tests.beside import beside
 
 OFTEN = """
 import pathlib, psycopg
 from api.http import directory, keys
-from api.http.feed import routes
+from api.http.feed import routes, service
+service.MOST_FEEDS_OF_ONE = 4
 routes.CHECK_S, directory._TRUSTED_S, keys._LOOK_S = 0.1, 0.0, 0.1
 learn = directory.Directory.learn
 async def learn_unless_out(self, account):
@@ -63,6 +65,12 @@ def open_account(client: Client, account: str, portfolio: str) -> None:
     client.accounts(min_position=done.position).rows()
 
 
+def shown_by(client: Client) -> None:
+    """Wait for what a feed of the client's shows first, whatever fails before it."""
+    with contextlib.closing(client.feed("balances", "A1")) as feed:
+        assert next(feed).is_snapshot
+
+
 def code_of_end(feed: Any) -> int:
     """Return the code that a feed is closed with."""
     with pytest.raises(ConnectionClosed) as closed:
@@ -90,6 +98,15 @@ def test_an_account_that_is_moved_elsewhere_is_not_followed_any_more(
             assert ended["problem"]["type"].endswith(":unknown-account")
             client.move_cash("A2", kind="deposit", amount=1, currency="USD")
             assert feed.hear(lambda frame: frame["op"] == "delta")["id"] == "A2"
+            open_account(client, "A3", "desk")
+            with server.socket(**bearer(server, "quant", subject="ann", accounts=["A3"])) as own:
+                own.subscribe(1, "balances", "A3")
+                assert own.hear()["op"] == "snapshot"
+                # This server has not asked yet in which portfolios the account is.
+                newer = token(server.daybook.home, "quant", subject="ann", portfolios=["desk"])
+                own.say({"op": "authenticate", "token": newer})
+                client.move_cash("A3", kind="deposit", amount=1, currency="USD")
+                assert own.hear()["op"] == "delta"
             for number, account in enumerate(("A1", "nobody's", "\0")):
                 feed.subscribe(number, "balances", account)
                 refused = feed.hear(lambda frame: frame["op"] == "error")
@@ -97,7 +114,7 @@ def test_an_account_that_is_moved_elsewhere_is_not_followed_any_more(
 
 
 def test_rights_that_cannot_be_looked_up_end_nothing_and_are_looked_up_again(
-    new_daybook: NewDaybook,
+    new_daybook: NewDaybook, caplog: pytest.LogCaptureFixture
 ) -> None:
     with serving(new_daybook(), with_key=True) as server:
         outage, noticed = (server.daybook.folder / name for name in ("outage", "noticed"))
@@ -118,7 +135,14 @@ def test_rights_that_cannot_be_looked_up_end_nothing_and_are_looked_up_again(
             while not noticed.exists():  # until what is followed has been checked in vain
                 assert time.monotonic() < end
                 time.sleep(0.01)
-            outage.unlink()
+            quant = token(server.daybook.home, "quant", portfolios=["desk"])
+            with Client(server.url, token=quant) as other, beside(lambda: shown_by(other)):
+                try:
+                    while "store does not answer" not in caplog.text:
+                        assert time.monotonic() < end
+                        time.sleep(0.01)
+                finally:
+                    outage.unlink()
             feed.subscribe("again", "balances", "A1")
             assert feed.hear()["op"] == "snapshot"
             client.open_account("A1", portfolio="another")
@@ -150,7 +174,9 @@ def test_the_first_key_ends_feeds_that_had_no_token_and_bounds_those_that_had(
         trader = bearer(server, "trader", accounts=["A1"])  # made a key: others need tokens now
         assert code_of_end(feed) == 4401
         kept = path.read_bytes()
-        server.stop()
+        with server.socket(**trader) as last:
+            server.stop()
+            assert code_of_end(last) == 1012
         path.unlink()
         server.start()
         with server.socket(**trader) as other:
@@ -181,6 +207,10 @@ def test_who_followed_what_and_who_was_turned_away_is_recorded(new_daybook: NewD
             for told_id, account in ((1, "A1"), (1, "A2"), (2, "A2"), (3, "A3")):
                 feed.subscribe(told_id, "balances", account)
                 feed.hear()
+            for bad in ("forged", token(home, "trader", subject="bob", accounts=["A1"])):
+                feed.say({"op": "authenticate", "token": bad})
+                assert feed.hear()["problem"]["type"].endswith(":unauthenticated")
+            check_there_are_only_so_many(server, trader)
         lines = feeds_recorded(server)
         recorded = [(one["subject"], one.get("account"), one["status"]) for one in lines]
         assert recorded == [
@@ -189,7 +219,29 @@ def test_who_followed_what_and_who_was_turned_away_is_recorded(new_daybook: NewD
             ("ann", "A2", 409),
             ("ann", "A2", 404),
             ("ann", "A3", 200),
+            (None, None, 401),
+            (None, None, 401),
         ]
+        assert {one.get("client") for one in lines if one["status"] == 401} == {"127.0.0.1"}
         for rights in ({"accounts": ["A1", "A3"]}, {"portfolios": ["desk"]}):
             seen = feeds_recorded(server, **rights)
             assert [one["account"] for one in seen] == ["A1", "A3"]
+
+
+def check_there_are_only_so_many(server: Served, told: dict[str, Any]) -> None:
+    """Open feeds beside the first of a subject: a fifth is refused, until one has ended."""
+    with contextlib.ExitStack() as opened:
+        for _ in range(3):
+            opened.enter_context(server.socket(**told))
+        with pytest.raises(InvalidStatus) as refused, server.socket(**told):
+            pass
+        assert refused.value.response.status_code == 429
+        assert int(refused.value.response.headers["Retry-After"]) > 0
+    end = time.monotonic() + WAIT_S
+    while True:
+        try:
+            with server.socket(**told):
+                return
+        except InvalidStatus:
+            assert time.monotonic() < end
+            time.sleep(0.05)

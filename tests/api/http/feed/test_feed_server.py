@@ -321,7 +321,7 @@ def test_a_mark_is_the_one_current_when_its_row_is_sent(shared: Served) -> None:
         ({"op": "subscribe", "id": 7, "topic": "deals", "form": "1"}, "invalid-request", 7),
         ({"op": "subscribe", "id": 7, "topic": "deals", "from": 3}, "invalid-request", 7),
         ({"op": "subscribe", "id": 7, "topic": "weather"}, "unknown-topic", 7),
-        ({"op": "subscribe", "id": 7, "topic": "alerts", "account": "A1"}, "unknown-topic", 7),
+        ({"op": "subscribe", "id": 7, "topic": "alerts", "account": "A1"}, "invalid-request", 7),
         ({"op": "subscribe", "id": 7, "topic": "pnl", "account": "A1"}, "topic-not-yet", 7),
         ({"op": "subscribe", "id": 7, "topic": "risk"}, "topic-not-yet", 7),
         *(
@@ -361,6 +361,17 @@ def test_who_goes_on_being_wrong_is_sent_away(shared: Served) -> None:
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 1008
         assert "faulty frames" in closed.value.rcvd.reason
+
+
+def test_who_says_too_much_at_once_is_sent_away(shared: Served) -> None:
+    with shared.socket() as feed:
+        with contextlib.suppress(ConnectionClosed):
+            for _ in range(20_000):
+                feed.say({"op": "authenticate", "token": "any"})  # without keys, and unanswered
+        with pytest.raises(ConnectionClosed) as closed:
+            feed.hear()
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 4429
 
 
 def test_a_frame_may_not_be_large(shared: Served) -> None:
