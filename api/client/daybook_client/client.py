@@ -45,7 +45,8 @@ class _Sending:
             call.method,
             self._place.base_url + call.path,
             params=call.params,
-            headers={**self._place.headers(), **call.headers},
+            # As UTF-8, because an id of any script can be a key.
+            headers=httpx.Headers({**self._place.headers(), **call.headers}, encoding="utf-8"),
             content=call.content,
         )
 
@@ -79,7 +80,8 @@ class Client(_Sending, Commands[Answer, list[Answer]], Tables[Table]):
     ) -> Generator[Update, None, None]:
         """Yield updates of a topic: a snapshot, then each change, across reconnects.
 
-        `position` goes on from one seen before. Raises FeedGap where updates were missed for good.
+        `position` goes on from one seen before. Raises FeedGap where updates were missed for good,
+        ProblemError where the server refuses, or where the address or its certificate is wrong.
         """
         return follow_sync(self._place, Subscription(topic, account, position))
 
@@ -136,7 +138,8 @@ class AsyncClient(
     ) -> AsyncGenerator[Update, None]:
         """Yield updates of a topic: a snapshot, then each change, across reconnects.
 
-        `position` goes on from one seen before. Raises FeedGap where updates were missed for good.
+        `position` goes on from one seen before. Raises FeedGap where updates were missed for good,
+        ProblemError where the server refuses, or where the address or its certificate is wrong.
         """
         return follow(self._place, Subscription(topic, account, position))
 

@@ -3,10 +3,12 @@
 import asyncio
 import contextlib
 import json
-import random
+import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from dataclasses import dataclass
+from socket import gaierror
+from ssl import SSLCertVerificationError
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
@@ -14,16 +16,25 @@ import websockets.asyncio.client
 import websockets.sync.client
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
-from .errors import DaybookError, FeedGap, Unauthenticated, error_of, problem_error
-from .tables import Row, with_decimals
+from .errors import DaybookError, FeedGap, Unauthenticated, Unavailable, error_of, problem_error
+from .requests import wait_s
+from .rows import Row, with_decimals
 
 SILENCE_S: Final = 20.0
 """A server says something every few seconds: after so long without it, it is taken for gone."""
 LARGEST_FRAME: Final = 256 * 1024 * 1024
-_FIRST_WAIT_S: Final = 0.05
-_LONGEST_WAIT_S: Final = 5.0
 _TOKEN_ENDED: Final = 4401
-_GIVEN_UP: Final = frozenset((1008, 4429))
+_GIVEN_UP: Final = frozenset((1008, 1009, 4429))
+_LOST: Final = (
+    ConnectionClosed,
+    InvalidHandshake,
+    OSError,
+    TimeoutError,
+    EOFError,  # websockets 14, where a server dies within the handshake
+    Unavailable,
+)
+"""What a feed outlives, unless `_pause` says otherwise."""
+_log: Final = logging.getLogger("daybook_client")
 
 
 @dataclass(frozen=True)
@@ -47,9 +58,14 @@ class Subscription:
         self.topic = topic
         self.account = account
         self.position = position
-        self.reconnects = 0
+        self.tokens_ended = 0
         self._id = 0
         self._is_resumed = False
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether there has been a connection yet."""
+        return self._id > 0
 
     def begin(self) -> str:
         """Return the frame that subscribes, from where the last connection ended."""
@@ -65,7 +81,9 @@ class Subscription:
     def again(self) -> tuple[str, str]:
         """Return the frames that end what has a gap, and subscribe anew from the last position."""
         ended = json.dumps({"op": "unsubscribe", "id": self._id})
-        return ended, self.begin()
+        begun = self.begin()
+        self._is_resumed = True
+        return ended, begun
 
     def take(self, frame: str | bytes) -> "Update | Again | None":
         """Return the update in a frame, if there is one.
@@ -92,6 +110,7 @@ class Subscription:
             case _:
                 return None
         self.position = update.position
+        self.tokens_ended = 0
         self._is_resumed = False
         return update
 
@@ -137,9 +156,8 @@ async def follow(place: Place, subscription: Subscription) -> AsyncGenerator[Upd
                 async for update in updates:
                     failures = 0
                     yield update
-        except (ConnectionClosed, InvalidHandshake, OSError, TimeoutError) as error:
-            pause_s = _pause(error, failures)
-        subscription.reconnects += 1
+        except _LOST as error:
+            pause_s = _pause(place, subscription, error, failures)
         failures += 1
         await asyncio.sleep(pause_s)
 
@@ -170,9 +188,8 @@ def follow_sync(place: Place, subscription: Subscription) -> Generator[Update, N
             for update in _connected_sync(place, subscription):
                 failures = 0
                 yield update
-        except (ConnectionClosed, InvalidHandshake, OSError, TimeoutError) as error:
-            pause_s = _pause(error, failures)
-        subscription.reconnects += 1
+        except _LOST as error:
+            pause_s = _pause(place, subscription, error, failures)
         failures += 1
         time.sleep(pause_s)
 
@@ -193,19 +210,27 @@ def _connected_sync(place: Place, subscription: Subscription) -> Generator[Updat
                     pass
 
 
-def _pause(error: Exception, failures: int) -> float:
+def _pause(place: Place, subscription: Subscription, error: Exception, failures: int) -> float:
     """Return how long to wait before connecting again; raises where that is of no use."""
+    retry_after = None
     match error:
-        case InvalidStatus() if error.response.status_code < 500:
+        case InvalidStatus():
             status = error.response.status_code
-            if status != 429:
+            if status != 429 and (status < 500 or status == 501):
                 raise error_of(status, bytes(error.response.body or b"")) from error
+            retry_after = error.response.headers.get("Retry-After")
         case ConnectionClosed() if error.rcvd is not None and error.rcvd.code in _GIVEN_UP:
-            raise DaybookError(f"sent away: {error.rcvd.reason}") from error
+            raise DaybookError(f"sent away: {error}") from error
         case ConnectionClosed() if error.rcvd is not None and error.rcvd.code == _TOKEN_ENDED:
-            if failures:
+            subscription.tokens_ended += 1
+            if subscription.tokens_ended > 1:  # without an update between
                 told = {"title": "the token has ended", "detail": error.rcvd.reason}
                 raise Unauthenticated(told, 401) from error
-    backoff: float = min(_FIRST_WAIT_S * 2 ** min(failures, 10), _LONGEST_WAIT_S)
-    # Not in step with a thousand others that the same server has just left.
-    return backoff * random.uniform(0.5, 1.5)  # noqa: S311
+        case gaierror() | SSLCertVerificationError() if not subscription.has_begun:
+            # Later it is an outage; at first it is the address that is wrong.
+            told = {"title": "the server cannot be reached", "detail": f"{place.url}: {error}"}
+            raise Unavailable(told, 503) from error
+    pause_s = wait_s(failures, retry_after)
+    what = f"{type(error).__name__}: {error}"
+    _log.warning("%s: %s; connecting again in %.1f s", place.url, what, pause_s)
+    return pause_s

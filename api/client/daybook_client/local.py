@@ -5,7 +5,7 @@ from typing import Final
 
 from .errors import FeedGap
 from .feed import Update
-from .tables import Row
+from .rows import Row
 
 KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "orders": ("account", "order_id"),

@@ -122,7 +122,8 @@ def is_worth_retrying(status: int) -> bool:
 def wait_s(attempt: int, retry_after: str | None = None) -> float:
     """Return how long to wait before another attempt: longer each time, and never in step."""
     told = float(retry_after) if retry_after and retry_after.isdecimal() else 0.0
-    backoff: float = min(_FIRST_WAIT_S * 2**attempt, _LONGEST_WAIT_S) * random.uniform(0.5, 1.0)  # noqa: S311
+    doubled = _FIRST_WAIT_S * 2 ** min(attempt, 10)
+    backoff: float = min(doubled, _LONGEST_WAIT_S) * random.uniform(0.5, 1.0)  # noqa: S311
     return min(max(told, backoff), _LONGEST_WAIT_S)
 
 

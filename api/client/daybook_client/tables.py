@@ -4,56 +4,21 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass
 from datetime import date
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import httpx
 
 from .requests import Call, Time, awaited, checked, driven, part, time_text
+from .rows import Row, with_decimals
 
 if TYPE_CHECKING:  # loaded when they are asked for
     import pandas  # type: ignore[import-untyped]
     import polars
     import pyarrow
 
-Row = dict[str, Any]
 ARROW: Final = "application/vnd.apache.arrow.stream"
 PAGE_ROWS: Final = 10_000
 _SEEN_ROWS: Final = 10_000
-
-DECIMALS: Final[Mapping[str, frozenset[str]]] = {
-    "accounts": frozenset(),
-    "orders": frozenset(
-        (
-            "quantity",
-            "limit_price",
-            "cum_quantity",
-            "leaves_quantity",
-            "average_price",
-            "stop_price",
-        )
-    ),
-    "deals": frozenset(("quantity", "price", "net", "fees", "cost", "multiplier")),
-    "cash": frozenset(("amount",)),
-    "movements": frozenset(("quantity",)),
-    "balances": frozenset(("balance", "settled")),
-    "positions": frozenset(
-        (
-            "quantity",
-            "cost_basis",
-            "average_cost",
-            "realised_pnl",
-            "fees",
-            "mark",
-            "market_value",
-            "unrealised_pnl",
-        )
-    ),
-    "lots": frozenset(("quantity", "remaining", "cost")),
-    "instruments": frozenset(("multiplier", "price_unit", "strike")),
-    "prices": frozenset(("price", "unit")),
-}
-"""By table, the columns that are decimals."""
 
 
 @dataclass(frozen=True)
@@ -85,15 +50,6 @@ class Query:
             cursor = told["next"]
             if cursor is None:
                 return rows
-
-
-def with_decimals(table: str, row: Mapping[str, Any]) -> Row:
-    """Return a row with its decimals as decimals."""
-    decimals = DECIMALS.get(table, frozenset())
-    return {
-        name: Decimal(value) if name in decimals and value is not None else value
-        for name, value in row.items()
-    }
 
 
 class Table:

@@ -24,13 +24,17 @@ from daybook_client import (
     LocalTable,
     NotFound,
     ProblemError,
+    RateLimited,
     Refused,
+    Unauthenticated,
     Unavailable,
     Update,
 )
 from daybook_client.feed import Again, Subscription
 from daybook_client.local import KEYS
-from daybook_client.tables import DECIMALS, Tables
+from daybook_client.requests import answer_of, attempts, driven
+from daybook_client.rows import DECIMALS
+from daybook_client.tables import Tables
 
 from api.http.feed.sources import SOURCES
 from api.read_models import READ_MODELS
@@ -58,6 +62,17 @@ def test_a_command_is_booked_once_whatever_its_key_is_told(client: Client) -> No
         client.record_deal("A1", price="186", key="k1", event_time=WHEN, **DEAL)
     with pytest.raises(Conflict):  # the deal's own id, which was the key
         client.record_deal("A1", price="186", deal_id="k1", event_time=WHEN, **DEAL)
+
+
+def test_a_key_of_any_script_is_the_commands_id(client: Client) -> None:
+    deal = client.record_deal("A1", price=1, key="käse", event_time=WHEN, **DEAL)
+    assert deal.command_id == "käse"
+    deposit = {"cash_id": "c", "kind": "deposit", "amount": "5", "currency": "USD"}
+    told = {"type": "MoveCash", "account": "A1", "command_id": "日本", "data": deposit}
+    one = client.submit(told | {"event_time": WHEN})
+    (again,) = client.submit_all([told | {"event_time": WHEN}])
+    assert (one.status, again.status) == ("accepted", "duplicate")
+    assert again.position == one.position
 
 
 def test_what_was_written_is_read(client: Client) -> None:
@@ -239,6 +254,27 @@ def test_a_server_that_is_not_there_is_said_to_be_so(monkeypatch: pytest.MonkeyP
         port = closed.getsockname()[1]
     with Client(f"http://127.0.0.1:{port}") as client, pytest.raises(Unavailable):
         client.accounts().rows()
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "waits"),
+    [(429, RateLimited, [3.0] * 5), (503, Unavailable, [3.0] * 5), (401, Unauthenticated, [])],
+)
+def test_who_is_told_to_wait_waits_so_long_and_then_hears_why(
+    status: int, kind: type[ProblemError], waits: list[float]
+) -> None:
+    waited: list[float] = []
+
+    def do(step: httpx.Request | float) -> httpx.Response | None:
+        if isinstance(step, float):
+            waited.append(step)
+            return None
+        told = {"title": "why", "detail": "so"}
+        return httpx.Response(status, headers={"Retry-After": "3"}, json=told)
+
+    with pytest.raises(kind, match=f"{status} why: so"):
+        answer_of(driven(attempts(lambda: httpx.Request("GET", "http://x/")), do))
+    assert waited == waits
 
 
 # --- what is missed ------------------------------------------------------------------------------
