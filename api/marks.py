@@ -1,12 +1,16 @@
 """Prices that mark positions: the latest of each instrument by then, and what it makes of them."""
 
+from collections.abc import Mapping
+from decimal import Decimal
 from functools import cache
+from types import MappingProxyType
 from typing import Any, Final, LiteralString
 
 from psycopg import sql
 
 from api.views import Kind, time_text
 from domain import money
+from domain.times import end_of_day, to_ns
 from infra.postgres import Connection
 from projections.positions.as_of import PastPosition
 from projections.positions.tables import PositionRow
@@ -35,32 +39,46 @@ POSITION_COLUMNS: Final[tuple[tuple[str, Kind], ...]] = (
 
 
 def marks(
-    connection: Connection, instruments: list[str], ends: list[int], as_of: AsOf = NOW
+    connection: Connection,
+    instruments: list[str],
+    ends: list[int],
+    as_of: AsOf = NOW,
+    zones: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, PriceRow]:
     """Return the price that marks each instrument: its latest close, last or mid by then.
 
-    `ends` are the offsets at which what is known of each one's prices ends.
+    `ends` are the offsets at which what is known of each one's prices ends. `zones` are those of
+    the instruments, UTC where none is set: a price without a date is of the date that it was there.
     """
+    until = [_end_ns(as_of, zones.get(name, "UTC")) for name in instruments]
     condition, values = _told_by(as_of)
     query = _marks_query(condition)
-    rows = connection.execute(query, (instruments, ends, *values)).fetchall()
+    rows = connection.execute(query, (instruments, ends, until, *values)).fetchall()
     return {row[0]: PriceRow(*row) for row in rows}
+
+
+def _end_ns(as_of: AsOf, zone_name: str) -> int:
+    if as_of.day is not None:
+        return to_ns(end_of_day(as_of.day, zone_name))
+    return NO_END if as_of.ns is None else as_of.ns
 
 
 def _told_by(as_of: AsOf) -> tuple[LiteralString, list[Any]]:
     """Return the condition on prices `t` that had been told, and its values."""
-    if as_of.ns is not None:
-        return " AND t.event_time_ns <= %s", [as_of.ns]
-    if as_of.day is not None:
-        date = "to_char(to_timestamp(t.event_time_ns / 1000000000), 'YYYY-MM-DD')"
-        return f" AND coalesce(t.price_date, {date}) <= %s", [as_of.day]
-    return "", []
+    if as_of.day is None:
+        return "" if as_of.instant is None else " AND t.event_time_ns <= asked.until_ns", []
+    by_date = (
+        " AND CASE WHEN t.price_date IS NULL THEN t.event_time_ns <= asked.until_ns"
+        " ELSE t.price_date <= %s END"
+    )
+    return by_date, [as_of.day]
 
 
 @cache
 def _marks_query(condition: LiteralString) -> bytes:
     query = sql.SQL(
-        "SELECT price.* FROM unnest(%s::text[], %s::bigint[]) AS asked (instrument, known_end)"
+        "SELECT price.* FROM unnest(%s::text[], %s::bigint[], %s::bigint[])"
+        " AS asked (instrument, known_end, until_ns)"
         " CROSS JOIN LATERAL (SELECT {columns} FROM prices AS t"
         " WHERE t.instrument = asked.instrument AND t.changed_offset < asked.known_end"
         " AND t.kind IN ({kinds}){condition}"
@@ -78,9 +96,9 @@ def marked_position(row: PositionRow | PastPosition, price: PriceRow | None) -> 
     mark, value, unrealised, time = None, None, None, None
     if price is not None and price.currency == row.currency:
         in_currency = price.unit != 1
-        mark = money.multiply(price.price, price.unit) if in_currency else price.price
+        mark = _product(price.price, price.unit) if in_currency else price.price
         unit = money.ZERO + 1 if in_currency else row.price_unit
-        value = money.multiply(row.quantity, mark, row.multiplier, unit)
+        value = _product(row.quantity, mark, row.multiplier, unit)
         unrealised = money.EXACT.subtract(value, row.cost_basis)
         time = time_text(price.event_time_ns)
     return (
@@ -98,3 +116,7 @@ def marked_position(row: PositionRow | PastPosition, price: PriceRow | None) -> 
         time,
         row.flags,
     )
+
+
+def _product(*factors: Decimal) -> Decimal:
+    return money.shortened(money.multiply(*factors), *factors)

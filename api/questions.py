@@ -1,6 +1,7 @@
 """The questions that can be asked of the ledger: each read model, now or in the past."""
 
 import logging
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
@@ -17,11 +18,21 @@ from api.views import Shown, View
 from api.wiring import Parts
 from domain import money
 from domain.errors import InvalidValue
-from domain.times import Day, Instant, end_of_day, is_day, parse_day, parse_instant
+from domain.times import (
+    Day,
+    Instant,
+    end_of_day,
+    from_ns,
+    is_day,
+    local_day,
+    parse_day,
+    parse_instant,
+)
 from infra.errors import ServerUnavailable
 from infra.postgres import Connection
 from projections.cash.tables import CASH_LEGS
 from projections.instruments.fold import PORTFOLIOS
+from projections.instruments.parents import parents_on
 from projections.positions.as_of import PastPosition, positions_of, summed_positions
 from projections.positions.lots import Method
 from projections.positions.tables import (
@@ -35,6 +46,7 @@ from projections.positions.tables import (
 )
 from projections.prices.fold import PRICES, PriceRow
 from projections.rows import Table
+from streams.log import LogError
 from streams.past import NOW, AsOf
 from streams.positions import (
     KnownAt,
@@ -45,10 +57,14 @@ from streams.positions import (
 )
 
 _log = logging.getLogger(__name__)
+_DATES: Final = ("trade_date", "booked_date", "business_date", "price_date")
+"""Columns of a row that tell its business date."""
 _DATE_OR_INSTANT: Final = (
     "a date such as 2024-01-02, or a time with a zone such as 2024-01-02T14:30:00Z,"
     " in the years 1678 to 2261"
 )
+
+_BEGINS_DATED: Final = re.compile(r"\s*\d{4}-\d\d-\d\d").match
 
 MarksNow = Callable[[Connection, set[str]], dict[str, PriceRow]]
 """Returns what marks instruments now; may be asked in any thread."""
@@ -104,6 +120,7 @@ class Asker:
             known_at = check_reached(parts.log, known_at)
         self.known_at: KnownAt | None = known_at
         self.accounts_asked: list[str] | None = self._accounts_asked()
+        self._zones: dict[str, dict[str, str]] = {}
 
     def keep_to(self, accounts: list[str] | None) -> None:
         """Leave out the accounts that are not among these; None leaves out nothing."""
@@ -121,8 +138,7 @@ class Asker:
 
     def dated_rows(self, view: View) -> list[Any]:
         """Return rows that have a business date, those that had happened."""
-        column = views.BUSINESS_DATES[view.table.name]
-        return self._of_instrument(self._dated_rows(view.table, column, self.accounts_asked))
+        return self._of_instrument(self._dated_rows(view.table, self.accounts_asked))
 
     def instrument_rows(self) -> list[Any]:
         """Return rows of instruments."""
@@ -135,7 +151,7 @@ class Asker:
 
     def balance_rows(self) -> list[BalanceRow]:
         """Return sums of cash by account and currency."""
-        day = self._question.as_of.day or self._today()
+        day = self._day_asked()
         totals: dict[tuple[str, str], list[Decimal]] = defaultdict(lambda: [money.ZERO, money.ZERO])
         for account, currency, settles, amount in self._cash_amounts():
             total = totals[account, currency]
@@ -160,8 +176,13 @@ class Asker:
         shown = [marked_position(row, found.get(row.instrument)) for row in rows]
         return Shown(POSITION_COLUMNS, shown)
 
-    def _today(self) -> str:
-        """Return the date that settles cash; for a vector it is the same whenever it is asked."""
+    def _day_asked(self) -> str:
+        """Return the date that settles cash, and on which portfolios lie below one another.
+
+        For a vector it is the same whenever it is asked.
+        """
+        if self._question.as_of.day is not None:
+            return self._question.as_of.day
         if self._question.as_of.instant is not None:
             return self._question.as_of.instant[:10]
         if self.known_at is not None:
@@ -184,8 +205,7 @@ class Asker:
 
     def _members(self, portfolio: str) -> set[str]:
         """Return a portfolio and all below it."""
-        rows = self._as_then(PORTFOLIOS, None)
-        parents = {row.portfolio: row.parent for row in rows}
+        parents = parents_on(self._as_then(PORTFOLIOS, None), self._day_asked())
         members = {portfolio}
         while more := {name for name, parent in parents.items() if parent in members} - members:
             members |= more
@@ -196,10 +216,50 @@ class Asker:
         as_of = self._question.as_of
         return self._parts.past.rows(table, streams, self.known_at, as_of, refold=as_of is not NOW)
 
-    def _dated_rows(self, table: Table, date_column: str, accounts: list[str] | None) -> list[Any]:
+    def _dated_rows(self, table: Table, accounts: list[str] | None) -> list[Any]:
         """Return rows that had happened, as they are known."""
         rows = self._parts.past.rows(table, accounts, self.known_at)
-        return _happened(rows, self._question.as_of, date_column)
+        return self._happened(rows)
+
+    def _happened(self, rows: list[Any]) -> list[Any]:
+        as_of = self._question.as_of
+        if as_of is NOW:
+            return rows
+        return [row for row in rows if as_of.includes(row.event_time_ns, self.day_of(row))]
+
+    def day_of(self, row: Any) -> str:
+        """Return a row's business date: as told, else that of its time in its owner's zone."""
+        told = (getattr(row, name, None) for name in _DATES)
+        return next(filter(None, told), None) or self._local_day(row)
+
+    def _local_day(self, row: Any) -> Day:
+        view = views.INSTRUMENTS_VIEW if isinstance(row, PriceRow) else views.ACCOUNTS_VIEW
+        table = view.table
+        if table.name not in self._zones:
+            self._zones[table.name] = self._zones_of(table, self._owners_asked(table))
+        zones = self._zones[table.name]
+        return local_day(from_ns(row.event_time_ns), zones.get(getattr(row, table.key[0]), "UTC"))
+
+    def zones_set(self, table: Table) -> list[str]:
+        """Return the time zones that are set for accounts or instruments now, UTC first."""
+        names = self._owners_asked(table)
+        query = sql.SQL(
+            "SELECT DISTINCT time_zone FROM {} WHERE time_zone <> 'UTC'"
+            " AND (%s::text[] IS NULL OR {} = ANY(%s))"
+        ).format(sql.Identifier(table.name), sql.Identifier(table.key[0]))
+        rows = self._parts.models.connection.execute(query, (names, names)).fetchall()
+        return ["UTC", *sorted(name for (name,) in rows)]
+
+    def _owners_asked(self, table: Table) -> list[str] | None:
+        """Return the accounts or instruments that the question is about, None for all."""
+        if table is views.ACCOUNTS_VIEW.table:
+            return self.accounts_asked
+        return None if self._question.instrument is None else [self._question.instrument]
+
+    def _zones_of(self, table: Table, names: list[str] | None) -> dict[str, str]:
+        """Return the time zones that are set for accounts or instruments, None for all."""
+        rows = self._parts.past.rows(table, names, self.known_at)
+        return {getattr(row, table.key[0]): row.time_zone or "UTC" for row in rows}
 
     def _of_instrument(self, rows: list[Any]) -> list[Any]:
         wanted = self._question.instrument
@@ -213,7 +273,7 @@ class Asker:
         if question.as_of is NOW and self.known_at is None:
             yield from self._balance_days()
             return
-        for leg in self._dated_rows(CASH_LEGS, "business_date", self.accounts_asked):
+        for leg in self._dated_rows(CASH_LEGS, self.accounts_asked):
             yield leg.account, leg.currency, leg.settlement_date, leg.amount
 
     def _balance_days(self) -> Iterable[tuple[str, str, str | None, Decimal]]:
@@ -275,8 +335,8 @@ class Asker:
 
     def _folded(self, accounts: list[str] | None) -> tuple[list[PositionRow], list[LotRow]]:
         """Return positions and lots folded again from the deals and movements that count."""
-        deals = self._dated_rows(DEALS, "trade_date", accounts)
-        movements = self._dated_rows(MOVEMENTS, "trade_date", accounts)
+        deals = self._dated_rows(DEALS, accounts)
+        movements = self._dated_rows(MOVEMENTS, accounts)
         methods = {
             row.account: Method(row.method)
             for row in self._parts.past.rows(LOT_METHODS, accounts, self.known_at)
@@ -288,7 +348,7 @@ class Asker:
     def _prices(self, instrument: str | None) -> list[PriceRow]:
         names = None if instrument is None else [instrument]
         rows = self._parts.past.rows(PRICES, names, self.known_at)
-        return _happened(rows, self._question.as_of, "price_date")
+        return self._happened(rows)
 
     def _marks(self, instruments: set[str]) -> dict[str, PriceRow]:
         """Return the price that marks each instrument: the latest close, last or mid by then."""
@@ -302,28 +362,17 @@ class Asker:
             ends = [NO_END] * len(names)
         else:
             ends = self._parts.past.ends_of("prices", names, self.known_at)
-        return marks(connection, names, ends, self._question.as_of)
+        as_of = self._question.as_of
+        zones = {} if as_of.day is None else self._zones_of(views.INSTRUMENTS_VIEW.table, names)
+        return marks(connection, names, ends, as_of, zones)
 
 
 def _finish_transfers(parts: Parts) -> None:
     """Carry transfers to their end that can be: where nobody decides, questions are answered."""
     try:
         finish_transfers(parts)
-    except ServerUnavailable as away:
-        _log.warning("transfers are left on their way: %s", away)
-
-
-def _happened(rows: list[Any], as_of: AsOf, date_column: str) -> list[Any]:
-    if as_of is NOW:
-        return rows
-    return [
-        row for row in rows if as_of.includes(row.event_time_ns, _business_date(row, date_column))
-    ]
-
-
-def _business_date(row: Any, date_column: str) -> str:
-    told = getattr(row, date_column)
-    return told or views.time_text(row.event_time_ns)[:10]
+    except (ServerUnavailable, LogError) as error:
+        _log.warning("transfers are left on their way: %s", error)
 
 
 def _position_key(row: PositionRow | PastPosition) -> tuple[str, str, str]:
@@ -351,7 +400,8 @@ def known_at_from(text: str | None) -> KnownAt | Instant | None:
         return None
     if is_day(text):
         return end_of_day(parse_day(text, "known_at"), "UTC")
-    if "T" not in text.upper().replace("EVENTS/", ""):
+    is_time = _BEGINS_DATED(text) or "T" in text.upper().replace("EVENTS/", "")
+    if not is_time:
         return parse_vector(text)
     try:
         return parse_instant(text, "known_at")

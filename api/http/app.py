@@ -10,14 +10,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from api.http import access_trail, health, openapi, reading, trail, writes
+from api.http import access_trail, health, later, openapi, reading, trail, writes
 from api.http.edge import LONGEST_PATH, Edge
 from api.http.feed.routes import router as feed_router
 from api.http.operation import Call, Operation
 from api.http.problems import (
     FORBIDDEN,
     NOT_FOUND,
-    NOT_YET,
     RATE_LIMITED,
     UNKNOWN_ACCOUNT,
     UNKNOWN_PORTFOLIO,
@@ -32,18 +31,13 @@ from streams.ledger import program_version
 
 ANSWER_S: Final = 30.0
 """How long any answer but a stream may take."""
-LATER: Final = "later"
-"""The name of routes that say that they are not there yet."""
-_LATER: Final = {
-    "accounts": ("pnl", "returns", "risk"),
-    "portfolios": ("pnl", "returns", "risk", "attribution"),
-}
-MOST_RECORDED: Final = 1_000
-"""Accounts of a list of commands that the audit trail names."""
+MOST_RECORDED: Final = 50
+"""Accounts of a list of commands that one line of the audit trail names: a line is to be less than
+what the trail reads of its end, 64 KiB, also where ids are long and in any script."""
 
 
 def operations() -> list[Operation]:
-    """Return every operation there is."""
+    """Return every operation that is answered, as the document tells them."""
     return [
         *reading.operations(),
         *trail.operations(),
@@ -104,10 +98,9 @@ async def _answer_operation(scope: Scope, receive: Receive, send: Send) -> None:
 def create_app(services: Services) -> FastAPI:
     """Return the application over running services. It holds no state beside them."""
     table = operations()
-    app = Application(services, table)
-    app.router.routes.extend(_later_routes())
+    app = Application(services, [*table, *later.operations()])
     app.router.routes.append(_document_route(table))
-    app.include_router(feed_router)
+    app.router.routes.extend(feed_router.routes)
     app.router.routes.extend(site_routes())
     for status in (404, 405):
         app.add_exception_handler(status, _answer_problem)
@@ -188,27 +181,14 @@ async def _audit(
         "role": principal.role if status != 401 else None,
         "operation": operation.name,
         "path": dict(request.path_params),
-        "accounts": request.state.accounts[:MOST_RECORDED],
         "query": {name: value[:200] for name, value in request.query_params.items()},
         "status": status,
         "client": request.client.host if request.client else None,
     }
-    await services.audit.recorded(**told)
-
-
-def _later_routes() -> list[Route]:
-    """Return the routes of reads that are fixed in advance, and answered by nothing yet."""
-
-    async def endpoint(request: Request) -> Response:
-        name = request.url.path.rpartition("/")[2]
-        request.state.route = f"later/{name}"
-        return Problem(NOT_YET, f"{name} cannot be asked for yet").response()
-
-    return [
-        Route(f"/v1/{owner}/{{name:path}}/{later}", endpoint, methods=["GET"], name=LATER)
-        for owner, laters in _LATER.items()
-        for later in laters
-    ]
+    accounts = sorted(request.state.accounts)
+    for start in range(0, max(1, len(accounts)), MOST_RECORDED):
+        told["accounts"] = accounts[start : start + MOST_RECORDED]
+        await services.audit.recorded(**told)
 
 
 def _document_route(table: list[Operation]) -> Route:

@@ -2,11 +2,13 @@
 
 JSON Lines in the home, one file a day (UTC), appended to and never rewritten; each line holds the
 digest of the line before it, a day's first that of the day before, so that a line or a day taken
-out is missed. What a write decided is in the log itself, under its actor; here stands that it was
-asked.
+out is missed. A line that was cut off, as by a loss of power, stays: the digest of it is one of
+what stood before it, too. What a write decided is in the log itself, under its actor; here stands
+that it was asked.
 """
 
 import asyncio
+import errno
 import fcntl
 import hashlib
 import os
@@ -77,16 +79,18 @@ class AuditTrail:
                 file = self._opened(time_text[:10])
                 size = os.fstat(file).st_size
                 end, previous = self._written
-                if size != end:  # another process has written since, or this one not at all
-                    previous = _last_digest(file) or self._digest_before(self._day)
                 lines = bytearray()
+                if size != end:  # another process has written since, or this one not at all
+                    previous = self._digest_to_go_on(file, self._day)
+                    if size and os.pread(file, 1, size - 1) != b"\n":
+                        lines += b"\n"
                 for told in records:
                     line = _encode({"time": at, **told, "previous": previous})
                     previous = hashlib.sha256(line).hexdigest()
                     lines += line + b"\n"
                 self._written = _NOTHING
-                if os.write(file, lines) == len(lines):
-                    self._written = size + len(lines), previous
+                _append_whole(file, size, lines)
+                self._written = size + len(lines), previous
             finally:
                 fcntl.flock(lock, fcntl.LOCK_UN)
 
@@ -116,24 +120,45 @@ class AuditTrail:
             self._day, self._written = day, _NOTHING
         return self._file
 
+    def _digest_to_go_on(self, file: int, day: str) -> str:
+        """Return the digest that the next line of a day's file has of what is before it."""
+        size = os.fstat(file).st_size
+        rest = os.pread(file, _TAIL_BYTES, max(0, size - _TAIL_BYTES)).rstrip(b"\n")
+        torn: list[bytes] = []
+        while rest:
+            rest, _, line = rest.rpartition(b"\n")
+            if _previous(line) is not None:
+                digest = _digest("", line)
+                break
+            torn.append(line)
+        else:
+            digest = self._digest_before(day)
+        for line in reversed(torn):
+            digest = _digest(digest, line)
+        return digest
+
     def _digest_before(self, day: str) -> str:
-        """Return the digest of the last line before a day, of zeros where there is none."""
+        """Return the digest that the first line of a day has, of zeros where nothing is before."""
         for path in reversed([one for one in days(self.folder) if one.stem < day]):
-            with path.open("rb") as earlier:
-                digest = _last_digest(earlier.fileno())
-            if digest is not None:
-                return digest
+            if path.stat().st_size:
+                with path.open("rb") as earlier:
+                    return self._digest_to_go_on(earlier.fileno(), path.stem)
         return _NO_LINE
 
 
-def _last_digest(file: int) -> str | None:
-    """Return the SHA-256 of a file's last line, None where it has none."""
-    size = os.fstat(file).st_size
-    if not size:
-        return None
-    tail = os.pread(file, _TAIL_BYTES, max(0, size - _TAIL_BYTES))
-    line = tail.rstrip(b"\n").rpartition(b"\n")[2]
-    return hashlib.sha256(line).hexdigest()
+def _append_whole(file: int, size: int, lines: bytearray) -> None:
+    """Append to a file of that size, all or nothing; raises OSError."""
+    written = os.write(file, lines)
+    if written < len(lines):
+        os.ftruncate(file, size)
+        told = f"{written} of {len(lines)} bytes of the audit trail could be written"
+        raise OSError(errno.ENOSPC, told)
+
+
+def _digest(before: str, line: bytes) -> str:
+    """Return the digest of a line; one that was cut off does not say what is before it."""
+    told = line if _previous(line) is not None else before.encode() + line
+    return hashlib.sha256(told).hexdigest()
 
 
 def days(folder: Path) -> list[Path]:
@@ -142,26 +167,36 @@ def days(folder: Path) -> list[Path]:
 
 
 class TrailCheck(Struct, frozen=True):
-    """What a check of a trail went through, and the first line that is not as it must be."""
+    """What a check of a trail went through, and the first line that is not as it must be.
+
+    `torn` are lines that were cut off, and that the lines after them have digests of.
+    """
 
     lines: int
     days: int
     fault: str | None
+    torn: tuple[str, ...] = ()
 
 
 def verify_trail(folder: Path) -> TrailCheck:
     """Check that each line of a trail holds the digest of the line before it."""
     lines, previous, files = 0, _NO_LINE, days(folder)
+    torn: list[str] = []
+    is_open = False
     for path in files:
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):
-                told = _previous(line)
-                if told != previous:
-                    what = "no line of a trail" if told is None else "the line before it is another"
-                    return TrailCheck(lines, len(files), f"{FOLDER}/{path.name}:{number}: {what}")
-                previous = hashlib.sha256(line.rstrip(b"\n")).hexdigest()
+                place, told = f"{FOLDER}/{path.name}:{number}", _previous(line)
+                if told is None:
+                    torn.append(place)
+                elif told != previous:
+                    fault = f"{place}: the line before it is another"
+                    return TrailCheck(lines, len(files), fault, tuple(torn))
+                is_open = told is None
+                previous = _digest(previous, line.rstrip(b"\n"))
                 lines += 1
-    return TrailCheck(lines, len(files), None)
+    last = f"{torn.pop()}: no line of a trail" if is_open else None
+    return TrailCheck(lines, len(files), last, tuple(torn))
 
 
 def _previous(line: bytes) -> str | None:

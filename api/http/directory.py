@@ -10,6 +10,7 @@ from api.http.readers import Readers
 from api.wiring import Parts
 from domain.identifiers import is_id
 from projections.accounts.fold import ACCOUNTS
+from projections.instruments.parents import HOLDS_TODAY
 
 _TRUSTED_S: Final = 1.0
 """For how long an answer is used again: so long an account that was moved may still be seen."""
@@ -18,22 +19,23 @@ _QUERY: Final = sql.SQL(
     "WITH RECURSIVE above (portfolio) AS ("
     ' SELECT portfolio COLLATE "C" FROM {accounts} WHERE account = %s AND portfolio IS NOT NULL'
     " UNION SELECT t.parent FROM portfolios t JOIN above USING (portfolio)"
-    " WHERE t.parent IS NOT NULL)"
+    " WHERE t.parent IS NOT NULL AND {holds})"
     " SELECT portfolio FROM above"
-).format(accounts=sql.Identifier(ACCOUNTS.name))
+).format(accounts=sql.Identifier(ACCOUNTS.name), holds=sql.SQL(HOLDS_TODAY))
 _ABOVE: Final = sql.SQL(
     'WITH RECURSIVE above (portfolio) AS (SELECT %s::text COLLATE "C"'
     " UNION SELECT t.parent FROM portfolios t JOIN above USING (portfolio)"
-    " WHERE t.parent IS NOT NULL)"
+    " WHERE t.parent IS NOT NULL AND {holds})"
     " SELECT portfolio FROM above"
-)
+).format(holds=sql.SQL(HOLDS_TODAY))
 
 _BELOW: Final = sql.SQL(
     'WITH RECURSIVE below (portfolio) AS (SELECT unnest(%s::text[]) COLLATE "C"'
-    " UNION SELECT t.portfolio FROM portfolios t JOIN below b ON t.parent = b.portfolio)"
+    " UNION SELECT t.portfolio FROM portfolios t JOIN below b ON t.parent = b.portfolio"
+    " WHERE {holds})"
     " SELECT portfolio, NULL AS account FROM below"
     " UNION ALL SELECT a.portfolio, a.account FROM {accounts} a JOIN below USING (portfolio)"
-).format(accounts=sql.Identifier(ACCOUNTS.name))
+).format(accounts=sql.Identifier(ACCOUNTS.name), holds=sql.SQL(HOLDS_TODAY))
 
 
 class Directory:
@@ -83,7 +85,7 @@ def _below(parts: Parts, names: frozenset[str]) -> tuple[frozenset[str], frozens
     return portfolios, frozenset(account for _, account in rows if account is not None)
 
 
-def _rows(parts: Parts, query: sql.Composed | sql.SQL, name: str) -> frozenset[str]:
+def _rows(parts: Parts, query: sql.Composed, name: str) -> frozenset[str]:
     rows = parts.models.connection.execute(query, (name,)).fetchall()
     return frozenset(portfolio for (portfolio,) in rows)
 

@@ -129,7 +129,7 @@ class _Exchange:
         trace = _TRACEPARENT.fullmatch(told.get(b"traceparent", ""))
         state: dict[str, Any] = scope.setdefault("state", {})
         state["request_id"] = self._id
-        state["accounts"] = []
+        state["accounts"] = set()
         state["correlation_id"] = trace[1] if trace else self._id
 
     async def run(self, app: ASGIApp, receive: Receive, refusal: Problem | None) -> None:

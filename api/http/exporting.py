@@ -1,12 +1,13 @@
 """Whole tables as CSV, Arrow or Parquet: from one consistent state, and with bounded memory.
 
 An export has a connection of its own, whose transaction sees one state of the read models from the
-first row to the last. Only a few run at once; a client that does not read holds one of them, until
-it is dropped.
+first row to the last. Only a few run at once, fewer of one principal; a client that does not read,
+or takes too long over it all, is dropped.
 """
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from datetime import UTC, datetime
 from itertools import islice
@@ -16,6 +17,7 @@ from msgspec import Struct
 from starlette.responses import Response
 
 from api.http.copies import Copies
+from api.http.edge import ClientStalled
 from api.http.formats import Format, is_current, streamed, tag, whole
 from api.http.operation import Call
 from api.http.pages import (
@@ -28,7 +30,6 @@ from api.http.pages import (
     position_now,
     where,
 )
-from api.http.problems import OVERLOADED, Problem
 from api.http.readers import bound
 from api.http.stored import Stored, stored_tables
 from api.questions import Asker, Question
@@ -41,6 +42,10 @@ if TYPE_CHECKING:
     from api.http.services import Services
 
 STATEMENT_S: Final = 300
+"""How long Postgres works on one statement of an export."""
+READING_S: Final = 600.0
+"""How long a client may take for all pieces: meanwhile it holds a place, and a state of the store.
+"""
 _ROWS: Final = 5_000
 
 
@@ -64,12 +69,8 @@ async def exported(
     chosen: Format,
 ) -> Response:
     """Return the answer that streams a whole table."""
-    slots = call.services.export_slots
-    if slots.locked():
-        raise Problem(OVERLOADED, "as many exports are running as may; try again")
-    await slots.acquire()
     stack = contextlib.AsyncExitStack()
-    stack.callback(slots.release)
+    stack.callback(call.services.export_place(call.principal))
     try:
         made = _pieces(call.services, model, question, period, accounts, chosen)
         stack.push_async_callback(asyncio.to_thread, made.close)
@@ -89,10 +90,15 @@ async def exported(
 
 
 async def _sent(made: _Made, stack: contextlib.AsyncExitStack) -> AsyncIterator[bytes]:
+    reading_s = 0.0
     async with stack:
         while (piece := await _next(made)) is not None:
             if isinstance(piece, bytes) and piece:
+                given_at = time.monotonic()
                 yield piece
+                reading_s += time.monotonic() - given_at
+                if reading_s > READING_S:
+                    raise ClientStalled
 
 
 async def _next(made: _Made) -> _Whence | bytes | None:
@@ -125,7 +131,7 @@ def _pieces(
                 copies = services.copies
                 yield from _stored_pieces(parts, model, question, asker, period, chosen, copies)
             else:
-                shown = model.show(asker, period_rows(model.rows(asker), period))
+                shown = model.show(asker, period_rows(asker, model.rows(asker), period))
                 pieces = _writer(model, chosen, scales_of(shown.columns, shown.rows))
                 yield pieces.first()
                 for start in range(0, len(shown.rows), _ROWS):
@@ -158,7 +164,7 @@ def _stored_pieces(
 ) -> Iterator[bytes]:
     table = model.table
     assert table is not None
-    told, values = conditions(table, question, asker.accounts_asked, period)
+    told, values = conditions(asker, table, question, period)
     if chosen == "csv":
         pieces = CsvPieces(model.columns)
         yield pieces.first()

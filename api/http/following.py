@@ -33,7 +33,7 @@ _REST: Final = 2.0
 cost little more than one, and who writes them has the processor meanwhile."""
 _MOST_REST_S: Final = 0.05
 _SETTLES_S: Final = 1.0
-"""So often transfers are looked for that a crash has left on their way: whoever sends one carries it
+"""So often transfers are looked for that a crash has left on their way: who sends one carries it
 to its end."""
 TOPIC_OF: Final[dict[str, Topic]] = {one.name: one.topic for one in PROJECTIONS}
 """Topics by the projection that folds them."""

@@ -1,9 +1,14 @@
-"""How many requests a principal may make: a bucket of tokens each, here or in Redis."""
+"""How many requests a principal may make: a bucket of tokens each, here or in Redis.
+
+And how many places a principal may have of the few that there are for what takes long.
+"""
 
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
+from collections.abc import Callable
 from typing import Any, Final, Protocol
 
+from api.http.problems import OVERLOADED, RATE_LIMITED, Problem
 from infra.settings import Settings
 
 _BUCKETS: Final = 65_536
@@ -98,6 +103,29 @@ class RedisLimiter:
     async def close(self) -> None:
         """Close the connections."""
         await self._client.aclose()
+
+
+class Places:
+    """A few places in this process, of which one principal may have some."""
+
+    def __init__(self, what: str, most: int) -> None:
+        self._what = what
+        self._most = most
+        self._taken: Counter[str] = Counter()
+
+    def take(self, subject: str, most_of_one: int) -> Callable[[], None]:
+        """Take a place; return what gives it back. Raises Problem where none is free."""
+        if self._taken.total() >= self._most:
+            raise Problem(OVERLOADED, f"{self._most} {self._what} are running; try again")
+        if self._taken[subject] >= most_of_one:
+            raise Problem(RATE_LIMITED, f"{most_of_one} {self._what} of yours are running")
+        self._taken[subject] += 1
+
+        def give_back() -> None:
+            self._taken[subject] -= 1
+            self._taken += Counter()  # who has none is forgotten
+
+        return give_back
 
 
 def limiter_for(settings: Settings, namespace: str, rate: int) -> Limiter:

@@ -122,8 +122,9 @@ _IDEMPOTENCY_KEY: Final[Schema] = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
-    "description": "The command's id. Sent again with the same content, it is done once.",
-    "schema": {"type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[!-~]+$"},
+    "description": "The command's id, of any script: its bytes are UTF-8. Sent again with the same"
+    " content, it is done once.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 128},
     "example": "0190b5c0-0000-7000-8000-000000000004",
 }
 

@@ -13,11 +13,13 @@ import msgspec
 from msgspec import Struct
 from psycopg import sql
 
+from api import views
 from api.questions import Asker, MarksNow, Question
 from api.read_models import ReadModel
-from api.views import BUSINESS_DATES, Shown, time_text
+from api.views import BUSINESS_DATES, Shown
 from api.wiring import Parts
 from domain.errors import InvalidValue
+from domain.times import Day, end_of_day, start_of_day, to_ns
 from infra.postgres import Connection
 from projections.registry import PROJECTIONS
 from projections.rows import Projection, Table
@@ -115,7 +117,7 @@ def page(
         asker.keep_to(own)
         if asker.known_at is not None:
             position = to_text(asker.known_at)
-        found = _following(model, period_rows(model.rows(asker), period), after, limit)
+        found = _following(model, period_rows(asker, model.rows(asker), period), after, limit)
         return _page(model, asker, found, limit, position)
 
 
@@ -180,7 +182,7 @@ def _stored(
     assert table is not None
     projection = projection_of(model)
     partition = _partition(parts, projection, question)
-    told, values = conditions(table, question, asker.accounts_asked, period)
+    told, values = conditions(asker, table, question, period)
     key = [] if after is None else _key(table, after)
     query = _page_query(table.name, told, partition is not None, bool(key))
     place = [] if partition is None else [partition]
@@ -244,11 +246,12 @@ def where(told: tuple[str, ...]) -> sql.Composed:
 
 
 def conditions(
-    table: Table, question: Question, accounts: list[str] | None, period: Period
+    asker: Asker, table: Table, question: Question, period: Period
 ) -> tuple[tuple[str, ...], list[Any]]:
     """Return the conditions on stored rows that a question makes, and their values."""
     told: list[str] = ["true"]
     values: list[Any] = []
+    accounts = asker.accounts_asked
     if accounts is not None and "account" in table.columns:
         # One account is the rule, and a list of one takes psycopg longer than the rest.
         told.append("t.account = %s" if len(accounts) == 1 else "t.account = ANY(%s)")
@@ -263,30 +266,46 @@ def conditions(
             told.append(f"t.event_time_ns {sign} %s")
             values.append(bound.ns)
         if bound.day is not None:
-            told.append(f"{_business_date(table)} {sign} %s")
-            values.append(bound.day)
+            condition, found = _on_day(asker, table, sign, bound.day)
+            told.append(condition)
+            values += found
     return tuple(told), values
 
 
 _QUANTITIES: Final = {"positions": "quantity", "lots": "remaining"}
 
 
-def _business_date(table: Table) -> str:
-    day = "to_char(to_timestamp(t.event_time_ns / 1000000000), 'YYYY-MM-DD')"
-    column = "price_date" if table.name == "prices" else BUSINESS_DATES.get(table.name)
-    return day if column is None else f"coalesce(nullif(t.{column}, ''), {day})"
+def _on_day(asker: Asker, table: Table, sign: str, day: Day) -> tuple[str, list[Any]]:
+    """Return the condition that a row's business date is on this side of a date, and its values.
+
+    Where none is told it is the date of the time in the zone of the row's account or instrument,
+    by the zones that Python knows, as everywhere else.
+    """
+    column = BUSINESS_DATES.get(table.name)
+    if column is not None:
+        return f"t.{column} {sign} %s", [day]
+    owners = views.INSTRUMENTS_VIEW.table if table.name == "prices" else views.ACCOUNTS_VIEW.table
+    key = owners.key[0]
+    zones = asker.zones_set(owners)
+    edge = start_of_day if sign == ">=" else end_of_day
+    bounds = [to_ns(edge(day, zone_name)) for zone_name in zones]
+    by_time = (
+        f"t.event_time_ns {sign} (%s::bigint[])[coalesce(array_position(%s::text[],"
+        f" (SELECT o.time_zone FROM {owners.name} AS o WHERE o.{key} = t.{key})), 1)]"
+    )
+    if table.name != "prices":
+        return by_time, [bounds, zones]
+    return (
+        f"CASE WHEN t.price_date IS NULL THEN {by_time} ELSE t.price_date {sign} %s END",
+        [bounds, zones, day],
+    )
 
 
-def period_rows(rows: Sequence[Any], period: Period) -> Sequence[Any]:
+def period_rows(asker: Asker, rows: Sequence[Any], period: Period) -> Sequence[Any]:
     """Return the rows that lie in a period."""
     if period == EVER:
         return rows
-    return [row for row in rows if period.includes(row.event_time_ns, _day_of(row))]
-
-
-def _day_of(row: Any) -> str:
-    told = (getattr(row, name, None) for name in ("trade_date", "booked_date", "price_date"))
-    return next(filter(None, told), None) or time_text(row.event_time_ns)[:10]
+    return [row for row in rows if period.includes(row.event_time_ns, asker.day_of(row))]
 
 
 def _following(model: ReadModel, rows: Sequence[Any], after: list[Any] | None, limit: int) -> Any:

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Final
 
 from msgspec import Struct
@@ -14,7 +14,7 @@ from api.http.directory import Directory
 from api.http.following import TOPIC_OF, Follower
 from api.http.hot import HotAnswers
 from api.http.keys import KeyRing
-from api.http.limits import Limiter, limiter_for
+from api.http.limits import Limiter, Places, limiter_for
 from api.http.metrics import Metrics, SlowLog
 from api.http.problems import NOT_REACHED, Problem
 from api.http.readers import Lender, Readers
@@ -29,6 +29,8 @@ WAIT_S: Final = 5.0
 OWN_WRITES_S: Final = 1.0
 MOST_EXPORTS: Final = 4
 """Exports at once: each holds a connection."""
+MOST_EXPORTS_OF_ONE: Final = 2
+"""How many of them one subject may have, where tokens tell subjects apart."""
 LOOPBACK: Final = frozenset(("localhost", "127.0.0.1", "[::1]"))
 
 
@@ -83,7 +85,12 @@ class Services:
         self.exporters = Lender(settings)
         self.copies = Copies(settings.home)
         self._behind = SlowLog()
-        self.export_slots = asyncio.Semaphore(MOST_EXPORTS)
+        self.export_places = Places("exports", MOST_EXPORTS)
+
+    def export_place(self, principal: Principal) -> Callable[[], None]:
+        """Take a place for an export; return what gives it back. Raises Problem without one."""
+        most = MOST_EXPORTS_OF_ONE if self.gate.needs_tokens else MOST_EXPORTS
+        return self.export_places.take(principal.subject, most)
 
     async def owns(self, principal: Principal, account: str) -> bool:
         """Tell whether an account is a principal's own, by its portfolio as it is now."""

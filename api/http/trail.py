@@ -11,9 +11,11 @@ from starlette.responses import Response
 from api.events_json import event_json
 from api.http import parameters as p
 from api.http.cursors import from_cursor, to_cursor
+from api.http.event_times import Timely, Told
 from api.http.formats import tag, whole
 from api.http.openapi import page_schema
 from api.http.operation import Call, Operation, Reply
+from api.http.pages import Period
 from api.http.problems import FORBIDDEN, UNKNOWN_ACCOUNT, Problem
 from api.questions import known_at_from
 from api.wiring import Parts
@@ -61,7 +63,13 @@ _NAMES: Final = {
     "ref_movement_id": "movement",
 }
 """Fields that name a fact, or one told before, and what kind of fact it is."""
+_DATED: Final = (p.FROM.name, p.TO.name, p.AS_OF.name)
 _REFERS: Final = re.compile(rb'"(?:chain_id|ref_[a-z]+_id)"').search
+_AROUND: Final = 8
+"""Records of the partition that are looked through at first for one of an account's newest."""
+_LOOKED_THROUGH: Final = 10_000
+"""Records that are looked through for one page of a period, where no account is told."""
+_AT_ONCE: Final = 1_000
 _NOTHING: Final = "there is no such account, or it is not yours"
 
 
@@ -75,15 +83,20 @@ def operations() -> list[Operation]:
             summary="Events as stored, with position and hash",
             description="Of one account in its order, or partition by partition. `after` names"
             " positions already had. The `next` of the last page goes on when more is there."
+            " `from` and `to` leave out the events of other times, each by its own date or time:"
+            " pages may then be short, or empty, though `next` goes on."
             " With `account`, `instrument`, `order`, `deal` and `currency` leave out the events"
             " whose data, or one of its legs, has another one or none; a correction, bust,"
             " reversal or fee comes with the fact that it is about. With `as_of` facts of later"
-            " times are left out.",
+            " times are left out, and what amends them; without `account` all that amends others"
+            " is kept.",
             scope="read",
             parameters=(
                 p.TOPIC,
                 p.ACCOUNT,
                 *(parameter for parameter, _ in _ABOUT),
+                p.FROM,
+                p.TO,
                 p.AS_OF,
                 p.KNOWN_AT,
                 p.NEWEST,
@@ -112,14 +125,10 @@ class _Asked(Struct, frozen=True):
     offsets: dict[int, int]
     """By partition, the offset to go on from."""
     limit: int
+    period: Period
     as_of: AsOf
     known_at: KnownAt | Instant | None
     is_newest: bool
-
-
-class _Told(Struct, frozen=True):
-    event_time: Instant
-    data: dict[str, Any]
 
 
 class _Found(Struct, frozen=True):
@@ -137,6 +146,8 @@ async def _answer(call: Call) -> Response:
     account = asked.id(p.ACCOUNT)
     await _check_allowed(call, topic, account)
     await services.wait_for(asked.places(p.MIN_POSITION, services.partitions), ())
+    if topic == "events" and not asked.told.keys().isdisjoint(_DATED):
+        await services.wait_for({}, ("accounts",), account)  # for their zones
     same = f"{services.log_id} events {asked.question()}"
     wanted = _Asked(
         topic,
@@ -144,6 +155,7 @@ async def _answer(call: Call) -> Response:
         _about(asked, topic, account),
         _start(call, asked, topic, same),
         asked.limit() or p.DEFAULT_LIMIT,
+        Period(asked.time(p.FROM), asked.time(p.TO)),
         asked.time(p.AS_OF),
         known_at_from(asked.get(p.KNOWN_AT)),
         asked.choice(p.NEWEST, "false") == "true",
@@ -191,7 +203,7 @@ def _about(asked: p.Asked, topic: Topic, account: str | None) -> tuple[tuple[str
     told = tuple(
         (name, value) for parameter, name in _ABOUT if (value := asked.id(parameter)) is not None
     )
-    looks_through = told or p.AS_OF.name in asked.told or p.NEWEST.name in asked.told
+    looks_through = told or p.NEWEST.name in asked.told
     if looks_through and (account is None or topic != "events"):
         # Looking through the whole log for a few events is no question of one request.
         raise InvalidValue("account", account, "the account whose events are looked through")
@@ -208,19 +220,27 @@ class _Picker:
     def __init__(self, about: tuple[tuple[str, str], ...], as_of: AsOf) -> None:
         self._about = about
         self._as_of = as_of
+        self._zone_name = "UTC"
         self._texts = [msgspec.json.encode(told) for _, told in about]
         only = about[0] if len(about) == 1 else ("", "")
         is_deal = only[0] == "deal_id" and as_of == NOW
         self._facts = {("deal", only[1])} if is_deal else set()
 
+    @property
+    def picks_all(self) -> bool:
+        """Tell whether every record is picked, whatever was shown before it."""
+        return not self._about and self._as_of == NOW
+
     def picks(self, value: bytes) -> bool:
         """Tell whether a record is picked."""
-        if not self._about and self._as_of == NOW:
+        if self.picks_all:
             return True
+        if self._as_of.day is not None and b'"time_zone"' in value:
+            self._take_zone(value)
         if not (all(text in value for text in self._texts) or _REFERS(value)):
             return False
         try:
-            told = msgspec.json.decode(value, type=_Told)
+            told = msgspec.json.decode(value, type=Told)
         except msgspec.DecodeError:  # it was set aside: it tells nothing
             return False
         data = told.data
@@ -246,31 +266,39 @@ class _Picker:
             all(one.get(name) == told for name, told in self._about) for one in (data, *legs)
         )
 
-    def _had_happened(self, told: _Told) -> bool:
-        """Tell whether it had by then: by its business date, as rows of facts are asked for."""
+    def _take_zone(self, value: bytes) -> None:
+        """Take the account's time zone from an event that sets it."""
+        try:
+            data = msgspec.json.decode(value, type=Told).data
+        except msgspec.DecodeError:
+            return
+        self._zone_name = data.get("time_zone") or self._zone_name
+
+    def _had_happened(self, told: Told) -> bool:
+        """Tell whether it had by then."""
         if self._as_of.instant is not None:
             return told.event_time <= self._as_of.instant
-        dates = (told.data.get(name) for name in ("trade_date", "booked_date"))
-        day = next((date for date in dates if isinstance(date, str)), told.event_time[:10])
-        return self._as_of.day is None or day <= self._as_of.day
+        return self._as_of.day is None or told.day(self._zone_name) <= self._as_of.day
 
 
 def _read(parts: Parts, asked: _Asked) -> _Found:
     log = parts.log
     heads = _ends(log, asked)
     if asked.account is None:
-        return _read_partitions(log, asked, heads)
+        return _read_partitions(parts, asked, heads)
     partition = partition_of(asked.account, log.partitions)
     if asked.is_newest:
         return _read_newest(parts, asked, partition, heads[partition])
     offset = asked.offsets.get(partition, 0)
     events: list[bytes] = []
-    picker = _Picker(asked.about, asked.as_of)
+    picker, timely = _pickers(parts, asked)
     is_there = False
-    for record in parts.streams.read_stream(asked.topic, asked.account, heads[partition]):
+    # What is picked may be about what came earlier; else pages read what is on them alone.
+    start = offset if picker.picks_all else 0
+    for record in parts.streams.read_stream(asked.topic, asked.account, heads[partition], start):
         is_there = True
         is_picked = picker.picks(record.value)
-        if record.offset < offset or not is_picked:
+        if record.offset < offset or not (is_picked and _is_timely(timely, record)):
             continue
         if len(events) == asked.limit:
             return _Found(events, {partition: offset}, {partition: offset})
@@ -285,13 +313,18 @@ def _read_newest(parts: Parts, asked: _Asked, partition: int, head: int) -> _Fou
     """Return the last events that are picked, the last one first; `offsets` are where to end."""
     assert asked.account is not None
     end = min(head, asked.offsets.get(partition, head))
-    picker = _Picker(asked.about, asked.as_of)
+    picker, timely = _pickers(parts, asked)
     newest: deque[Record] = deque(maxlen=asked.limit + 1)
     is_there = False
-    for record in parts.streams.read_stream(asked.topic, asked.account, end):
-        is_there = True
-        if picker.picks(record.value):
-            newest.append(record)
+    start = end
+    while start > 0 and len(newest) <= asked.limit:
+        # Farther back each time, until there are enough.
+        start = max(0, end - _AROUND * max(asked.limit, end - start)) if picker.picks_all else 0
+        newest.clear()
+        for record in parts.streams.read_stream(asked.topic, asked.account, end, start):
+            is_there = True
+            if picker.picks(record.value) and _is_timely(timely, record):
+                newest.append(record)
     if not is_there and not asked.offsets:
         raise Problem(UNKNOWN_ACCOUNT, _NOTHING)
     is_more = len(newest) > asked.limit
@@ -299,6 +332,24 @@ def _read_newest(parts: Parts, asked: _Asked, partition: int, head: int) -> _Fou
         newest.popleft()
     events = [event_json(record) for record in reversed(newest)]
     return _Found(events, {partition: head}, {partition: newest[0].offset} if is_more else None)
+
+
+def _pickers(parts: Parts, asked: _Asked) -> tuple[_Picker, Timely]:
+    """Return what picks by what events are about, and what picks by their own times.
+
+    Of one account's events it can be told what had happened with what they name.
+    """
+    is_of_one = asked.account is not None and asked.topic == "events"
+    picker = _Picker(asked.about, asked.as_of if is_of_one else NOW)
+    timely = Timely(parts, asked.topic, asked.period, NOW if is_of_one else asked.as_of)
+    timely.learn_zones([asked.account])
+    return picker, timely
+
+
+def _is_timely(timely: Timely, record: Record) -> bool:
+    if timely.picks_all:
+        return True
+    return timely.picks(record, refers=_REFERS(record.value) is not None)
 
 
 def _ends(log: Log, asked: _Asked) -> list[int]:
@@ -313,16 +364,26 @@ def _ends(log: Log, asked: _Asked) -> list[int]:
     return [known_at.end(asked.topic, number, head) for number, head in enumerate(heads)]
 
 
-def _read_partitions(log: Log, asked: _Asked, heads: list[int]) -> _Found:
+def _read_partitions(parts: Parts, asked: _Asked, heads: list[int]) -> _Found:
     offsets = {number: asked.offsets.get(number, 0) for number in range(len(heads))}
     events: list[bytes] = []
+    _, timely = _pickers(parts, asked)
+    to_look = _LOOKED_THROUGH
     for partition, head in enumerate(heads):
-        while (left := asked.limit - len(events)) > 0 and offsets[partition] < head:
-            records = log.read(asked.topic, partition, offsets[partition], left)
+        while (left := asked.limit - len(events)) > 0 < to_look and offsets[partition] < head:
+            # Of all records no more than there is room for; of those of a period few may be picked.
+            count = min(head - offsets[partition], left if timely.picks_all else _AT_ONCE)
+            records = parts.log.read(asked.topic, partition, offsets[partition], count)
             if not records:
                 break
-            events += map(event_json, records)
-            offsets[partition] = records[-1].offset + 1
+            to_look -= len(records)
+            timely.learn_zones(record.key for record in records)
+            for record in records:
+                if len(events) == asked.limit:
+                    break
+                offsets[partition] = record.offset + 1
+                if _is_timely(timely, record):
+                    events.append(event_json(record))
     is_more = any(offsets[number] < head for number, head in enumerate(heads))
     return _Found(events, offsets, offsets if is_more else None)
 

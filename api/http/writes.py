@@ -4,6 +4,7 @@ What may stand in a body is what the command's struct holds: the document's sche
 the structs, and bodies are checked by the same reader that `daybook submit` uses.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
@@ -33,6 +34,8 @@ from streams.positions import newest
 ONE_BYTES: Final = 1 << 20
 LIST_BYTES: Final = 16 << 20
 MOST_COMMANDS: Final = 10_000
+_TURN: Final = 100
+"""Commands of a list that are looked at before others have their turn: some milliseconds."""
 _STRICT: Final = Parameter(
     "strict",
     "`true` assumes no account and no instrument that is not known.",
@@ -190,7 +193,15 @@ def _key_told(call: Call) -> str | None:
     told = call.request.headers.getlist("idempotency-key")
     if len(told) > 1:
         raise InvalidValue("Idempotency-Key", ", ".join(told), "one")
-    return check_id(told[0], "Idempotency-Key") if told else None
+    return check_id(_as_sent(told[0]), "Idempotency-Key") if told else None
+
+
+def _as_sent(header: str) -> str:
+    """Return a header's text, which is UTF-8 and was read as latin-1; raises InvalidValue."""
+    try:
+        return header.encode("latin-1").decode()
+    except UnicodeDecodeError:
+        raise InvalidValue("Idempotency-Key", header, "text in UTF-8") from None
 
 
 async def _submitted(call: Call, asked: p.Asked, told: dict[str, Any]) -> Response:
@@ -228,7 +239,7 @@ async def _check_allowed(call: Call, fact: Fact) -> None:
     accounts = [request.key]
     if isinstance(request.command, SendTransfer):
         accounts.append(request.command.to_account)
-    call.request.state.accounts = sorted({*accounts, *call.request.state.accounts})
+    call.request.state.accounts.update(accounts)
     for account in accounts:
         if not await call.services.owns(principal, account):
             raise _unknown_account()
@@ -280,6 +291,8 @@ async def _submitted_list(call: Call, asked: p.Asked, told: list[Any]) -> Respon
     answers: list[Mapping[str, Any] | None] = []
     facts: list[Fact] = []
     for line, one in enumerate(told):
+        if line % _TURN == 0:
+            await asyncio.sleep(0)
         try:
             if not isinstance(one, dict):
                 raise InvalidValue("command", one, "a JSON object")

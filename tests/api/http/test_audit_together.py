@@ -1,6 +1,8 @@
 """Records of the audit trail that are appended together, and beside other processes."""
 
 import asyncio
+import resource
+import time
 from pathlib import Path
 
 import msgspec
@@ -57,3 +59,44 @@ def test_what_cannot_be_recorded_is_told_to_all_of_them(tmp_path: Path) -> None:
         return await asyncio.gather(*asked, return_exceptions=True)
 
     assert [type(error) for error in asyncio.run(run())] == [FileExistsError, FileExistsError]
+
+
+def test_a_line_that_was_cut_off_is_told_and_what_follows_is_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "time_ns", lambda: 0)
+    for number in range(4):
+        trail = AuditTrail(tmp_path)
+        trail.record(request=str(number))
+        trail.close()
+        (path,) = days(trail.folder)
+        if number in (1, 2):  # the power was lost twice
+            path.write_bytes(path.read_bytes()[:-20])
+            assert (
+                verify_trail(trail.folder).fault
+                == f"audit/{path.name}:{number + 1}: no line of a trail"
+            )
+    torn = (f"audit/{path.name}:2", f"audit/{path.name}:3")
+    assert verify_trail(trail.folder) == TrailCheck(lines=4, days=1, fault=None, torn=torn)
+    lines = path.read_bytes().splitlines(keepends=True)
+    for gone in range(3):
+        path.write_bytes(b"".join(lines[:gone] + lines[gone + 1 :]))
+        assert "the line before it is another" in str(verify_trail(trail.folder).fault)
+
+
+def test_what_is_not_written_whole_is_not_there_at_all(tmp_path: Path) -> None:
+    trail = AuditTrail(tmp_path)
+    trail.record(request="first")
+    (path,) = days(trail.folder)
+    before, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 10, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"10 of \d+ bytes of the audit trail"):
+            trail.record(request="lost")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == before
+    trail.record(request="next")
+    trail.close()
+    assert _requests(trail.folder) == ["first", "next"]
+    assert verify_trail(trail.folder).fault is None

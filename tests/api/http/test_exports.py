@@ -10,6 +10,9 @@ import pyarrow as pa
 import pytest
 
 from api.http.formats import whole
+from api.http.limits import Places
+from api.http.problems import OVERLOADED, RATE_LIMITED, Problem
+from api.http.security import LOCAL
 from api.http.services import MOST_EXPORTS
 from tests.api.http.server import TIME, Server, cash, deal, read_at
 
@@ -57,13 +60,47 @@ def test_a_client_that_leaves_gives_its_place_back(
 def test_more_exports_than_may_run_are_told_to_come_again(
     open_server: Server, api: httpx.Client, long_table: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import asyncio
-
-    monkeypatch.setattr(open_server.services, "export_slots", asyncio.Semaphore(0))
+    monkeypatch.setattr(open_server.services, "export_places", Places("exports", 0))
     answer = api.get(long_table, params={"format": "arrow"})
     assert answer.status_code == 503
     assert answer.json()["type"] == "urn:daybook:problem:overloaded"
     assert answer.headers["Retry-After"]
+
+
+def test_one_principal_leaves_places_to_others() -> None:
+    places = Places("exports", 3)
+    give_back, _ = [places.take("ann", 2) for _ in range(2)]
+    with pytest.raises(Problem) as refused:
+        places.take("ann", 2)
+    assert refused.value.kind is RATE_LIMITED
+    places.take("bob", 2)
+    with pytest.raises(Problem) as refused:
+        places.take("bob", 2)
+    assert refused.value.kind is OVERLOADED
+    give_back()
+    places.take("bob", 2)
+
+
+def test_only_tokens_tell_principals_apart(open_server: Server) -> None:
+    taken = [open_server.services.export_place(LOCAL) for _ in range(MOST_EXPORTS)]
+    with pytest.raises(Problem) as refused:
+        open_server.services.export_place(LOCAL)
+    assert refused.value.kind is OVERLOADED
+    for give_back in taken:
+        give_back()
+
+
+def test_a_client_that_takes_too_long_over_it_all_is_dropped(
+    open_server: Server, api: httpx.Client, long_table: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.http.exporting._ROWS", 100)
+    monkeypatch.setattr("api.http.exporting.READING_S", -1.0)
+    monkeypatch.setattr(open_server.services, "export_places", Places("exports", 1))
+    for _ in range(2):
+        with pytest.raises(httpx.RemoteProtocolError):
+            read_at(api, long_table, "0:0", format="csv")
+    monkeypatch.setattr("api.http.exporting.READING_S", 600.0)
+    assert api.get(long_table, params={"format": "csv"}).text.count("\n") >= _ROWS
 
 
 def test_arrow_holds_what_json_holds(api: httpx.Client) -> None:

@@ -1,11 +1,14 @@
 """Events of an account: the newest first, and those that had happened by a time."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.api.http.server import cash, deal
+from schemas.envelope import Record
+from streams.postgres_log import PostgresLog
+from tests.api.http.server import cash, deal, order
 
 
 def asked(api: httpx.Client, **params: Any) -> dict[str, Any]:
@@ -43,6 +46,29 @@ def test_the_newest_events_are_asked_for(api: httpx.Client) -> None:
     assert [one["data"]["deal_id"] for one in second["data"]] == ["D4"]
 
 
+def test_a_page_reads_no_more_than_is_on_it(
+    api: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, everything = PostgresLog.read_stream, asked(api)["data"]
+    offsets: list[int] = []
+
+    def counted(log: PostgresLog, *told: Any) -> Iterator[Record]:
+        for record in read(log, *told):
+            offsets.append(record.offset)
+            yield record
+
+    monkeypatch.setattr(PostgresLog, "read_stream", counted)
+    monkeypatch.setattr("api.http.trail._AROUND", 2)
+    for params, found in (({}, everything), ({"newest": "true"}, everything[::-1])):
+        page = asked(api, limit=1, **params)
+        for one in found[1:]:
+            offsets.clear()
+            page = asked(api, limit=1, cursor=page["next"], **params)
+            assert page["data"] == [one]
+            assert len(offsets) <= 3
+        assert page["next"] is None
+
+
 def test_events_that_had_happened_come_with_what_was_told_of_them_since(api: httpx.Client) -> None:
     def told(**params: Any) -> list[str]:
         events = asked(api, **params)["data"]
@@ -58,10 +84,71 @@ def test_events_that_had_happened_come_with_what_was_told_of_them_since(api: htt
     assert told(as_of="2024-01-02", deal="D2", known_at=deal_before["position"]) == ["D2"]
 
 
+@pytest.fixture(scope="module")
+def abroad(api: httpx.Client) -> str:
+    """Record an order of the evening of 4 January in New York, which is the 5th in UTC."""
+    about = {"account": "N2", "event_time": "2024-01-01T00:00:00Z"}
+    zone = {"base_currency": "USD", "time_zone": "America/New_York"}
+    assert api.post("/v1/accounts", json=about | zone).status_code == 201
+    placed = order("N2", "O1", event_time="2024-01-05T01:00:00Z")
+    assert api.post("/v1/orders", json=placed).status_code == 201
+    return "N2"
+
+
+def every_page(api: httpx.Client, **params: Any) -> list[dict[str, Any]]:
+    """Return the events of all pages."""
+    answer = api.get("/v1/events", params={"limit": 2, **params})
+    assert answer.status_code == 200, answer.text
+    page = answer.json()
+    if page["next"] is None:
+        return list(page["data"])
+    return [*page["data"], *every_page(api, **params | {"cursor": page["next"]})]
+
+
+def test_events_of_a_period_count_by_their_own_dates(api: httpx.Client, abroad: str) -> None:
+    def types(**params: Any) -> list[str]:
+        return [one["type"] for one in asked(api, account=abroad, **params)["data"]]
+
+    placed = types(**{"from": "2024-01-02"})[0]
+    assert types(**{"from": "2024-01-04", "to": "2024-01-04"}) == [placed]
+    assert types(**{"from": "2024-01-05"}) == []
+    assert types(**{"from": "2024-01-05T00:00:00Z", "newest": "true"}) == [placed]
+    period = {"from": "2024-01-03", "to": "2024-01-05"}
+    told = [one["data"].get("deal_id") for one in asked(api, instrument="I0", **period)["data"]]
+    bust = next(one for one in asked(api)["data"] if one["type"] == "DealBusted")
+    assert told == [bust["data"]["deal_id"], "D4"] or told == ["D4", bust["data"]["deal_id"]]
+
+
+@pytest.mark.parametrize("looked_through", [3, 10_000])
+def test_the_whole_log_is_asked_by_times(
+    api: httpx.Client, abroad: str, looked_through: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.http.trail._LOOKED_THROUGH", looked_through)
+    everything = [one for one in every_page(api) if one.get("account") in ("N1", abroad)]
+    period = {"from": "2024-01-03", "to": "2024-01-04"}
+    alone = [one for name in ("N1", abroad) for one in asked(api, account=name, **period)["data"]]
+    found = [one for one in every_page(api, **period) if one.get("account") in ("N1", abroad)]
+    assert sorted(one["id"] for one in found) == sorted(one["id"] for one in alone)
+    assert len(found) == 3
+    found = every_page(api, as_of="2024-01-02")
+    kept = {one["id"] for one in found}
+    by_type = {one["id"]: one["type"] for one in everything}
+    left_out = sorted(by_type[one["id"]] for one in everything if one["id"] not in kept)
+    assert left_out == ["CashMoved", "DealRecorded", "DealRecorded", "OrderPlaced"]
+
+
+def test_what_was_known_of_the_whole_log_ends_there(api: httpx.Client) -> None:
+    second = asked(api)["data"][1]["position"]
+    partition, offset = second.split(":")
+    for limit in (1, 2, 10_000):
+        found = every_page(api, known_at=second, limit=limit)
+        assert {one["position"].split(":")[0] for one in found} == {partition}
+        assert len(found) == int(offset) + 1
+
+
 def test_the_newest_are_those_of_one_account(api: httpx.Client) -> None:
     for params, field in (
         ({"newest": "true"}, "account"),
-        ({"as_of": "2024-01-02"}, "account"),
         ({"account": "N1", "topic": "prices", "newest": "true"}, "account"),
         ({"account": "N1", "newest": "true", "after": "0:1"}, "after"),
         ({"account": "N1", "newest": "yes"}, "newest"),

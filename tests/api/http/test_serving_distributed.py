@@ -290,13 +290,22 @@ class Follower:
         self.topic = topic
         self.table = LocalTable(topic)
         self.snapshots = 0
+        self.position = ""
         self._feed = client.feed(topic, account)
         self.task = asyncio.create_task(self._follow())
 
     async def _follow(self) -> None:
         async for update in self._feed:
             self.snapshots += update.is_snapshot
+            self.position = update.position
             self.table.apply(update)
+
+    async def goes_on_at(self, client: AsyncClient, account: str) -> None:
+        """Check that a server goes on from where the feed of another one is."""
+        position = self.position
+        async with contextlib.aclosing(client.feed(self.topic, account, position=position)) as feed:
+            update = await anext(feed)
+            assert (update.is_snapshot, update.previous) == (False, position)
 
     async def until(self, wanted: list[dict[str, Any]]) -> None:
         """Wait until the table is as wanted."""
@@ -377,10 +386,12 @@ def test_feeds_go_on_when_a_server_is_killed_and_redis_is_lost(
             await writing.some()
             position = await writing.end()
             async with AsyncClient(cluster.servers[1].url) as client:
-                for one in followers:
+                others = [client for client in reversed(opened) for _ in TOPICS]
+                for one, other in zip(followers, others, strict=True):
                     wanted = await getattr(client, one.topic)("F1", min_position=position).rows()
                     await one.until(wanted)
                     assert one.snapshots == 1, "who comes back goes on where it was"
+                    await one.goes_on_at(other, "F1")
                     await one.stop()
                 deals = await client.deals("F1", min_position=position).rows()
                 assert len(deals) == writing.count + 1

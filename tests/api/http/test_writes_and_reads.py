@@ -50,6 +50,20 @@ def test_the_same_key_is_done_once_and_other_content_is_a_conflict(api: httpx.Cl
     assert other.json()["type"] == "urn:daybook:problem:conflict"
 
 
+def test_a_key_in_any_script_is_the_same_in_a_header_and_in_a_body(api: httpx.Client) -> None:
+    key, body = "käse-試験", cash("W3", "C1")
+    header = {b"Idempotency-Key": key.encode()}
+    first = api.post("/v1/cash", json=body, headers=header)
+    assert (first.status_code, first.json()["command_id"]) == (201, key)
+    about = {name: body.pop(name) for name in ("account", "event_time")}
+    command = {"command_id": key, "type": "MoveCash", **about, "data": body}
+    for headers in (None, header):
+        again = api.post("/v1/commands", json=command, headers=headers)
+        assert (again.status_code, again.headers["Idempotency-Replayed"]) == (200, "true")
+    wrong = api.post("/v1/cash", json=cash("W3", "C2"), headers={b"Idempotency-Key": b"k\xe4se"})
+    assert (wrong.status_code, wrong.json()["field"]) == (422, "Idempotency-Key")
+
+
 def test_a_fact_told_again_under_another_key_is_a_duplicate(api: httpx.Client) -> None:
     api.post("/v1/deals", json=deal("W4", "D1"), headers=keyed("x1"))
     again = api.post("/v1/deals", json=deal("W4", "D1"), headers=keyed("x2"))
