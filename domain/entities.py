@@ -44,13 +44,17 @@ class Entity(Struct, frozen=True, kw_only=True, omit_defaults=True, tag=True, gc
 
 
 class Account(Entity, frozen=True, kw_only=True, omit_defaults=True):
-    """An account's settings in force; `assumed` while nobody has told them."""
+    """An account's settings in force; `assumed` while nobody has told them.
+
+    `earlier` are those that were told before and are others, oldest first.
+    """
 
     settings: AccountOpened
     offset: int
     seq: int
     assumed: bool = False
     closed: bool = False
+    earlier: tuple[AccountOpened, ...] = ()
 
 
 class OrderRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -161,13 +165,17 @@ class Transfer(Entity, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Instrument(Entity, frozen=True, kw_only=True, omit_defaults=True):
-    """An instrument as defined last, and where in the reference log."""
+    """An instrument as defined last, and where in the reference log.
+
+    `earlier` are the terms that were told before and are others, oldest first.
+    """
 
     terms: InstrumentFields
     partition: int
     offset: int
     seq: int
     assumed: bool = False
+    earlier: tuple[InstrumentFields, ...] = ()
 
 
 class Named(Entity, frozen=True, kw_only=True, omit_defaults=True):

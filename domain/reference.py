@@ -5,7 +5,14 @@ from typing import Final
 import msgspec
 
 from domain import commands, events
-from domain.accounts import ASSUMED, refused_as_earlier
+from domain.accounts import (
+    ASSUMED,
+    is_earlier,
+    is_same,
+    refused_as_earlier,
+    was_told,
+    with_earlier,
+)
 from domain.commands import Request
 from domain.decisions import Accepted, Decision, Known, Refused, Stamped, View
 from domain.entities import Entity, Instrument, Named
@@ -55,13 +62,14 @@ def _define(view: View, request: Request, command: commands.DefineInstrument) ->
         return Accepted(events.InstrumentDefined(**told), request.flags)
     if ASSUMED in request.flags:
         return Known(existing.offset, existing.seq)
-    if all(getattr(existing.terms, name) == value for name, value in told.items()):
-        if not existing.assumed:
+    held = existing.terms
+    if is_earlier(told, held):
+        if was_told(told, existing.earlier, held):
             return Known(existing.offset, existing.seq)
-        return Accepted(events.InstrumentChanged(**told))
-    return refused_as_earlier(command.from_date, existing.terms.from_date) or Accepted(
-        events.InstrumentChanged(**told)
-    )
+        return refused_as_earlier(told, held)
+    if not existing.assumed and is_same(told, held) and command.from_date == held.from_date:
+        return Known(existing.offset, existing.seq)
+    return Accepted(events.InstrumentChanged(**told))
 
 
 def _named(view: View, kind: str, name: str, content_hash: str, event: Event) -> Decision:
@@ -83,19 +91,12 @@ def _about_action(
     return decision
 
 
-def evolve_reference(_view: View, stamped: Stamped) -> list[tuple[str, str, Entity]]:
+def evolve_reference(view: View, stamped: Stamped) -> list[tuple[str, str, Entity]]:
     """Return the entities that an event of the reference topic changes."""
     event = stamped.event
     match event:
         case events.InstrumentDefined() | events.InstrumentChanged():
-            instrument = Instrument(
-                terms=event,
-                partition=stamped.partition,
-                offset=stamped.offset,
-                seq=stamped.seq,
-                assumed=ASSUMED in stamped.flags,
-            )
-            return [("instrument", "", instrument)]
+            return [("instrument", "", _evolve_instrument(view, stamped, event))]
         case events.InstrumentIdentified():
             return [("identifier", f"{event.scheme}:{event.value}", _named_entity(stamped))]
         case events.PortfolioDefined():
@@ -108,6 +109,21 @@ def evolve_reference(_view: View, stamped: Stamped) -> list[tuple[str, str, Enti
             return [("action", event.action_id, _named_entity(stamped))]
         case _:
             raise AssertionError(f"{type(event).__name__} is not an event of reference data")
+
+
+def _evolve_instrument(view: View, stamped: Stamped, terms: InstrumentFields) -> Instrument:
+    before = view.get("instrument", "")
+    earlier: tuple[InstrumentFields, ...] = ()
+    if isinstance(before, Instrument) and not before.assumed:
+        earlier = with_earlier(before.earlier, before.terms)
+    return Instrument(
+        terms=terms,
+        partition=stamped.partition,
+        offset=stamped.offset,
+        seq=stamped.seq,
+        assumed=ASSUMED in stamped.flags,
+        earlier=earlier,
+    )
 
 
 def _named_entity(stamped: Stamped) -> Named:

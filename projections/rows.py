@@ -1,5 +1,6 @@
 """How folds speak of rows: the tables they keep, the rows they want, the rows they changed."""
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from operator import attrgetter
@@ -15,6 +16,7 @@ from domain.times import Instant, to_ns
 CHANGED_OFFSET: Final = "changed_offset"
 """Column of every row: the offset, in its partition, of the event that changed it last."""
 _LONGEST_NAME: Final = 400
+_DIGEST_LENGTH: Final = 32
 _LEAST_WHOLE: Final = -(2**63)
 _MOST_WHOLE: Final = 2**63 - 1
 
@@ -34,12 +36,16 @@ def bounded(sequence: int) -> int:
     return _MOST_WHOLE if sequence > 0 else _LEAST_WHOLE
 
 
-def indexed(name: str) -> str:
+def indexed(name: str, longest: int = _LONGEST_NAME) -> str:
     """Return a name as far as a key can hold it: Postgres takes 2,704 bytes for a whole one.
 
-    Commands that tell a longer one are refused; a log may hold some from before they were.
+    One of more than `longest` characters ends in a digest of the whole, by which those that begin
+    alike differ. Commands that tell such a one are refused; a log may hold some from before.
     """
-    return name[:_LONGEST_NAME]
+    if len(name) <= longest:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:_DIGEST_LENGTH]
+    return name[: longest - _DIGEST_LENGTH] + digest
 
 
 @lru_cache(maxsize=65536)

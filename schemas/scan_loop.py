@@ -28,9 +28,12 @@ CLOSE: Final = 5
 GO_ON: Final = 6
 TEXT: Final = 7
 """ASCII without escapes, not empty. What has others is left to the decoder."""
+WORD: Final = 8
+"""One of a few words, as a text. This and TRUTH are named in programs alone."""
 DECIMAL: Final = 9
 """A text that is a number as the ledger writes it, of at most 18 digits."""
 INTEGER: Final = 10
+TRUTH: Final = 11
 INSTANT: Final = 12
 TEXTS: Final = 13
 """A list of texts, not empty; noted whole."""

@@ -42,6 +42,9 @@ _HANDLES: Final[frozenset[type[events.Event]]] = frozenset(
     (events.DealRecorded, *_REPLACING, events.FeesRecorded, events.CashMoved, *_MOVED)
 )
 _KEPT: Final = 10_000
+_LATE: Final = "fee/"
+_EARLY: Final = "early_fee/"
+"""A leg of a fee that came before what it is about, until a correction takes it on."""
 _add: Final = money.EXACT.add
 Origin = tuple[str, str, str]
 """Account, source and source_id: what the legs of one fact share."""
@@ -173,11 +176,14 @@ class CashFold:
     def _remove(self, one: Stamped, origin: Origin) -> list[CashLegRow]:
         """Take out the legs of a fact and return them, but for late fees that another takes on."""
         heir, removed = _heir(one), []
-        if _is_chain(one, origin, self._of_origin[origin]):
-            return []
-        for key in self._of_origin.pop(origin):
+        own = _is_own(one, origin)
+        for key in self._of_origin.pop(origin, ()):
             row: CashLegRow = self._legs.by_key[key]
-            if heir is not None and row.leg.startswith("fee/"):
+            if own and not row.leg.startswith(_EARLY):
+                # A correction of this one came first: the leg is its chain's, which goes on.
+                self._of_origin[origin].append(key)
+                continue
+            if heir is not None and row.leg.startswith((_LATE, _EARLY)):
                 self._hand_on(row, heir, one.offset)
                 continue
             self._legs.delete(key)
@@ -187,10 +193,14 @@ class CashFold:
 
     def _hand_on(self, leg: CashLegRow, chain_id: str, offset: int) -> None:
         """Make a leg one of a deal's chain; what it moves stays as it is."""
-        key = (leg.account, leg.source, chain_id, leg.leg)
-        if leg.source_id != chain_id:
+        early = leg.leg.startswith(_EARLY)
+        name = _LATE + leg.leg[len(_EARLY) :] if early else leg.leg
+        key = (leg.account, leg.source, chain_id, name)
+        if (leg.source_id, leg.leg) != (chain_id, name):
             self._legs.delete(self._legs.key_of(leg))
-            moved = msgspec.structs.replace(leg, source_id=chain_id, changed_offset=offset)
+            moved = msgspec.structs.replace(
+                leg, source_id=chain_id, leg=name, changed_offset=offset
+            )
             self._legs.insert(key, moved)
         self._of_origin[key[:3]].append(key)
 
@@ -262,11 +272,9 @@ def _replaced(one: Stamped) -> tuple[Origin, ...]:
             raise AssertionError(f"{type(one.event).__name__} replaces nothing")
 
 
-def _is_chain(one: Stamped, origin: Origin, legs: list[tuple[str, ...]]) -> bool:
-    """Tell whether a correction's own id is a chain that goes on: a correction of it came first."""
-    if not isinstance(one.event, events.DealCorrected) or origin[2] == one.event.chain_id:
-        return False
-    return any(not leg.startswith("fee/") for *_, leg in legs)
+def _is_own(one: Stamped, origin: Origin) -> bool:
+    """Tell whether legs are of a correction's own id, and not of the chain that it corrects."""
+    return isinstance(one.event, events.DealCorrected) and origin[2] != one.event.chain_id
 
 
 def _heir(one: Stamped) -> str | None:
@@ -337,7 +345,8 @@ def _origin_of(one: Stamped) -> tuple[str, str, str]:
         case events.DealCorrected() | events.DealTermsAmended() | events.DealBusted():
             return "deal", event.chain_id, ""
         case events.FeesRecorded():
-            return "deal", event.chain_id, f"fee/{event.fee_id}/"
+            came = _EARLY if "unknown_deal" in one.flags else _LATE
+            return "deal", event.chain_id, f"{came}{event.fee_id}/"
         case events.CashMoved() | events.CashReversed():
             return "cash", event.cash_id, ""
         case events.PositionMoved() | events.PositionMoveReversed():
@@ -377,7 +386,7 @@ def _cash_row(one: Stamped, event: events.CashMoved) -> CashRow:
 
 PROJECTION: Final = Projection(
     name="cash",
-    version=2,
+    version=3,
     topic="events",
     handles=_HANDLES,
     tables=(CASH, CASH_LEGS, BALANCE_DAYS),

@@ -186,7 +186,7 @@ def _instrument(
 def _identifier(one: Stamped, event: events.InstrumentIdentified) -> IdentifierRow:
     return IdentifierRow(
         instrument=one.key,
-        scheme=event.scheme[:MAX_ID_LENGTH],
+        scheme=indexed(event.scheme, MAX_ID_LENGTH),
         value=indexed(event.value),
         from_date=event.from_date or "",
         to_date=event.to_date,
@@ -215,7 +215,7 @@ def _action(
 
 PROJECTION: Final = Projection(
     name="instruments",
-    version=2,
+    version=3,
     topic="reference",
     handles=frozenset(_HANDLES),
     tables=_TABLES,

@@ -81,7 +81,7 @@ class PricesFold:
 
 PROJECTION: Final = Projection(
     name="prices",
-    version=2,
+    version=3,
     topic="prices",
     handles=frozenset((PriceRecorded,)),
     tables=(PRICES,),

@@ -66,6 +66,45 @@ def test_settings_of_an_earlier_date_do_not_replace_those_that_hold() -> None:
     journal.accept(DefineInstrument(sector="a"), key="X")
 
 
+def test_what_was_told_for_its_date_before_is_known_and_not_refused() -> None:
+    journal = Journal()
+    told = [
+        OpenAccount(method="fifo", from_date="2022-01-01"),
+        OpenAccount(method="fifo", from_date="2023-01-01"),
+        OpenAccount(method="lifo", from_date="2024-01-01"),
+        OpenAccount(method="average", from_date="2024-01-01"),
+        OpenAccount(method="fifo", from_date="2025-01-01"),
+    ]
+    for command in told:
+        journal.submit(command)
+    for command in told:
+        assert isinstance(journal.submit(command), Known)
+    assert journal.refuse(OpenAccount(method="average", from_date="2022-01-01")) == "earlier_from"
+    assert _settings(journal).from_date == "2025-01-01"
+
+
+def test_terms_that_were_told_for_their_date_before_are_known_and_not_refused() -> None:
+    journal = Journal()
+    journal.accept(DefineInstrument(), key="X", flags=("assumed",))
+    told = [
+        DefineInstrument(sector=sector, from_date=f"{year}-01-01")
+        for year, sector in ((2020, "a"), (2021, "b"), (2022, "b"), (2023, "b"), (2024, "c"))
+    ]
+    for command in told:
+        journal.accept(command, key="X")
+    listed = DefineInstrument(sector="c", from_date="2015-01-01")  # nothing would change
+    for command in (*told, listed):
+        assert isinstance(journal.submit(command, key="X"), Known)
+    other = DefineInstrument(sector="a", from_date="2022-01-01")
+    assert journal.refuse(other, key="X") == "earlier_from"
+    kept = journal.entities["reference", "X", "instrument", ""]
+    assert isinstance(kept, Instrument)
+    assert [(one.sector, one.from_date) for one in kept.earlier] == [
+        ("a", "2020-01-01"),
+        ("b", "2021-01-01"),
+    ]
+
+
 def test_an_account_is_closed_once() -> None:
     journal = Journal()
     assert isinstance(journal.submit(CloseAccount()), Lacking)

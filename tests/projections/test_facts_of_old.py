@@ -2,18 +2,26 @@
 
 from decimal import Decimal
 
+import msgspec
 import pytest
 
+from domain import money
 from domain.commands import (
+    BustDeal,
+    Command,
+    CorrectDeal,
     DefineInstrument,
     IdentifyInstrument,
     MovePosition,
     OpenAccount,
     RecordDeal,
+    RecordFees,
     RecordPrice,
 )
 from domain.decisions import Stamped
-from domain.events import LotTold, TransferSent, UnitLeg
+from domain.events import DealCorrected, Fee, LotTold, TransferSent, UnitLeg
+from projections.cash.fold import PROJECTION as CASH_PROJECTION
+from projections.cash.tables import CASH_LEGS
 from projections.instruments.fold import IDENTIFIERS
 from projections.instruments.fold import PROJECTION as INSTRUMENTS_PROJECTION
 from projections.positions.fold import PROJECTION
@@ -96,14 +104,69 @@ def test_what_was_sent_leaves_at_its_cost_here_whatever_was_told(journal: Journa
     assert row.flags == ["lots_unmatched"]
 
 
+def correction(deal_id: str, ref: str) -> CorrectDeal:
+    return CorrectDeal(
+        deal_id=deal_id,
+        ref_deal_id=ref,
+        instrument="F",
+        side="buy",
+        quantity=D(1),
+        price=D(1),
+        currency="USD",
+    )
+
+
+def fee(fee_id: str, ref: str) -> RecordFees:
+    told_as = Fee(kind="commission", amount=D("2.5"), currency="USD")
+    return RecordFees(fee_id=fee_id, deal_id=ref, fees=(told_as,))
+
+
+@pytest.mark.parametrize(
+    ("story", "charged"),
+    [
+        ([correction("c2", "c1"), fee("f1", "c1"), correction("c1", "d9")], "2.5"),
+        ([fee("fee/1", "c1"), correction("c2", "c1"), correction("c1", "d9")], "2.5"),
+        ([BustDeal(deal_id="b1", ref_deal_id="d9"), fee("f1", "c1"), correction("c1", "d9")], "0"),
+    ],
+)
+def test_a_late_fee_of_a_future_is_the_same_in_cash_as_in_positions(
+    story: list[Command], charged: str
+) -> None:
+    """A future moves no cash of its own that would tell whether a correction came before."""
+    journal = Journal()
+    journal.accept(OpenAccount(base_currency="USD"))
+    journal.accept(DefineInstrument(kind="future", multiplier=D(5)), key="F")
+    for command in story:
+        journal.accept(command)
+    history = [without_heir(one) for one in journal.events["events"]]
+    fees = [row.fees for row in fold_fresh(PROJECTION, history).rows(POSITIONS)]
+    fresh, store = (
+        fold_fresh(CASH_PROJECTION, history),
+        fold_in_batches(CASH_PROJECTION, [[one] for one in history], range(1, len(history))),
+    )
+    for made in (fresh, store):
+        legs = money.add(leg.amount for leg in made.rows(CASH_LEGS))
+        assert (money.add(fees), legs) == (D(charged), -D(charged))
+
+
+def without_heir(one: Stamped) -> Stamped:
+    """An event as it was before `continues_as`."""
+    if not isinstance(one.event, DealCorrected):
+        return one
+    event = msgspec.structs.replace(one.event, continues_as=None)
+    return msgspec.structs.replace(one, event=event)
+
+
 def test_a_name_that_no_index_takes_is_cut() -> None:
     price = RecordPrice(price=D(1), currency="USD", source="s" * 9000)
     told_as = IdentifyInstrument(scheme="x" * 9000, value="v" * 9000)
     journal = Journal()
     journal.accept(price, key="X")
     journal.accept(told_as, key="X")
+    journal.accept(IdentifyInstrument(scheme="x" * 9000, value="v" * 9001), key="X")
     (row,) = fold_fresh(PRICES_PROJECTION, journal.events["prices"]).rows(PRICES)
-    (named,) = fold_fresh(INSTRUMENTS_PROJECTION, journal.events["reference"]).rows(IDENTIFIERS)
+    named, alike = fold_fresh(INSTRUMENTS_PROJECTION, journal.events["reference"]).rows(IDENTIFIERS)
+    assert (named.scheme, named.value[:300]) == (alike.scheme, alike.value[:300])
     key = (named.instrument, named.scheme, named.value, named.from_date)
     for values in (key, (row.instrument, row.source)):
         assert sum(4 * len(value) for value in values) < 2704
