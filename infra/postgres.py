@@ -5,7 +5,9 @@ A connection commits each statement by itself, and a transaction is always a vis
 """
 
 import contextlib
+import functools
 import hashlib
+import logging
 import os
 import re
 import socket
@@ -29,7 +31,12 @@ _SESSION_OPTIONS: Final = (
     "-c synchronous_commit=on",
 )
 _LOSSLESS: Final = ("fsync", "full_page_writes")
-"""Settings of the whole server without which a crash may lose or tear what was committed."""
+"""Settings of the whole server without which a crash may lose or tear what was committed.
+
+The second is rightly off where a file system never writes half a page, as ZFS.
+"""
+_AFTER_CRASH: Final = "after a crash of it run `daybook rebuild`, and put back notes kept there"
+_log = logging.getLogger(__name__)
 _SCHEMA_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 # Class 08 is a broken connection; these are a server going down, crashed, or coming up.
 _OUTAGE_STATES: Final = frozenset({"57P01", "57P02", "57P03", "57P05"})
@@ -74,14 +81,32 @@ def connect(
 
 
 def refuse_lossy(connection: Connection, part: str) -> None:
-    """Raise SettingsError where a server is set up so that a crash may lose what it committed."""
+    """Raise SettingsError where a server does not wait for its disk; warn where pages may tear."""
+    for name in _lossy_settings(connection):
+        if name == "fsync":
+            expected = "on: a crash of the server may lose what was answered as recorded"
+            raise SettingsError(f"{name} of {part}", "off", expected)
+        _warn_of_lossy(name, part, "right only where the file system never writes half a page")
+
+
+def warn_of_lossy(connection: Connection, part: str) -> None:
+    """Warn where a server is set up so that a crash may lose what it committed."""
+    for name in _lossy_settings(connection):
+        _warn_of_lossy(name, part, _AFTER_CRASH)
+
+
+@functools.cache
+def _warn_of_lossy(name: str, part: str, advice: str) -> None:
+    """Warn once in a process, however often it connects."""
+    _log.warning("%s of %s is off: %s", name, part, advice)
+
+
+def _lossy_settings(connection: Connection) -> list[str]:
     found = connection.execute(
         "SELECT name FROM pg_settings WHERE name = ANY(%s) AND setting = 'off' ORDER BY name",
         (list(_LOSSLESS),),
     ).fetchall()
-    for (name,) in found:
-        expected = "on: a crash of the server may lose what was answered as recorded"
-        raise SettingsError(f"{name} of {part}", "off", expected)
+    return [name for (name,) in found]
 
 
 def close(*connections: Connection | None, patience_s: float = _CLOSING_S) -> None:

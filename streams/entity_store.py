@@ -22,7 +22,7 @@ from streams.memory import EntityRef, PartitionWork, StreamHead
 from streams.postgres_log import ADVANCE, Tail, told_tails
 from streams.record_rows import TOPIC_CODES
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Raised when entities change their meaning, or the decider what it makes of an event."""
 
 _ENCODER: Final = msgspec.msgpack.Encoder()

@@ -383,12 +383,20 @@ class Projector:
         return state
 
     def _halt_all(self, topic: Topic, partition: int, reason: str) -> None:
+        """Halt the projections of a partition, unless somebody else has gone on with one."""
         if self._halts.get((topic, partition)) == reason:
             return
         told = {"topic": topic, "partition": partition}
+        places = self.places(topic, partition)
+        moved = [
+            f"{name} {partition}:{place}"
+            for name, place in places.items()
+            if not self._models.halt(name, topic, partition, place, reason)
+        ]
+        if moved:
+            self.forget(topic, partition)
+            raise CheckpointMoved(f"no longer all at {', '.join(moved)}")
         _log.error("every reader halted: %s", reason, extra=told)
-        for name, place in self.places(topic, partition).items():
-            self._models.halt(name, topic, partition, place, reason)
         self._halts[topic, partition] = reason
 
 

@@ -99,7 +99,7 @@ class ReadModels:
         self._connection = self._connect()
         self._made_seen: dict[tuple[str, int], str] = {}
         try:
-            postgres.refuse_lossy(self.connection, "the read models' PostgreSQL")
+            postgres.warn_of_lossy(self.connection, "the read models' PostgreSQL")
             migrations.apply(self.connection, _OWNER, _MIGRATIONS, schema=schema)
             self._make_tables()
             self._made = self._rows_made()
@@ -164,13 +164,17 @@ class ReadModels:
         """Raise CheckpointMoved for a fold of rows that stand no longer: the tables are others."""
         others: dict[str, None] = {}
         for advance in advances:
-            name, version = advance.projection.name, advance.projection.version
-            made, place = now.get(name, ""), (name, advance.partition)
-            if made != self.made_of(*place) or not made.startswith(f"{version} {self.log_id} "):
-                self._made_seen[place] = made
-                others[name] = None
+            if not self._is_own(advance.projection, advance.partition, now):
+                others[advance.projection.name] = None
         if others:
             raise CheckpointMoved(f"{', '.join(others)} was made anew by another process")
+
+    def _is_own(self, projection: Projection, partition: int, now: Mapping[str, str]) -> bool:
+        """Tell whether the tables are those that were seen last; remember those that are there."""
+        made, place = now.get(projection.name, ""), (projection.name, partition)
+        is_own = made == self.made_of(*place)
+        self._made_seen[place] = made
+        return is_own and made.startswith(f"{projection.version} {self.log_id} ")
 
     def _make_anew(self, projection: Projection) -> None:
         execute = self.connection.execute
@@ -276,8 +280,12 @@ class ReadModels:
     ) -> bool:
         """Write down why a projection stands still in a partition, if that is where it stands.
 
-        Returns whether it is: who stands elsewhere has been overtaken by somebody who went on.
+        Returns whether it is: who stands elsewhere has been overtaken by somebody who went on, or
+        has rows of tables that stand no longer.
         """
+        (own,) = (one for one in self.projections if one.name == projection)
+        if not self._is_own(own, partition, self._rows_made()):
+            return False
         place = (projection, partition, next_offset)
         halted = self.connection.execute(
             "UPDATE projection_checkpoints SET halted = %s"

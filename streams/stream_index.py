@@ -43,11 +43,11 @@ CREATE TABLE stream_index_unkeyed (
     value bytea NOT NULL,
     PRIMARY KEY (topic, partition, "offset")
 );
-DELETE FROM stream_index;
-DELETE FROM stream_index_checkpoints;
 ALTER TABLE stream_index_checkpoints RENAME TO stream_index_reached;
+TRUNCATE stream_index_reached, stream_index;
 """
 # An older program that still runs would go on without terms and parkings: it finds its table gone.
+# The name goes first: what takes turns by that table is waited for while nothing is held.
 _MIGRATIONS: Final = (Migration(1, "stream_index", _SQL), Migration(2, "unkeyed", _UNKEYED))
 _SCAN: Final = 5000
 _ROW_OFFSETS: Final = 512

@@ -28,7 +28,7 @@ from schemas.partitioning import partition_of
 from streams import entity_store
 from streams.answers import Answer
 from streams.ledger import Ledger
-from streams.log import LogError, LogHalted, TopicPartition
+from streams.log import Log, LogError, LogHalted, TopicPartition
 
 LegsOf = Callable[[Recorded], tuple[UnitLeg, ...]]
 """Given a TransferSent, the legs with the lots that left, their costs and dates."""
@@ -62,6 +62,11 @@ class _Pending(Struct, frozen=True):
 
 class Submits(Protocol):
     """What has commands decided: `Ledger`, or `KafkaLedger`."""
+
+    @property
+    def log(self) -> Log:
+        """Return the log that they are recorded in."""
+        ...
 
     def submit(self, requests: Sequence[Request]) -> list[Answer]:
         """Return the answers to commands, in their order."""
@@ -125,10 +130,7 @@ def settle_transfers(
             after = sent[-1].account, sent[-1].transfer_id
             told = [_pending(one, legs_of) for one in sent]
             pending = [one for one in told if one is not None]
-            ended = _settle(ledger, book, pending) if pending else []
-            settled += ended
-            if pending and not ended:
-                break
+            settled += _settle(ledger, book, pending) if pending else []
     return settled
 
 
@@ -246,18 +248,21 @@ def _settle(ledger: Submits, book: TransferBook, pending: list[_Pending]) -> lis
 
 
 def _answers(ledger: Submits, requests: Sequence[Request]) -> list[Answer | None]:
-    """Return the answers to commands; None for those of accounts whose partition stands still."""
+    """Return the answers to commands; None for those that a partition that stands still keeps."""
     try:
         return list(ledger.submit(requests))
     except LogHalted as halted:
-        keys = sorted({one.key for one in requests})
-        if len(keys) == 1:
-            _log.warning("transfers to or from %r are left on their way: %s", keys[0], halted)
-            return [None] * len(requests)
-    half = set(keys[: len(keys) // 2])
-    first = iter(_answers(ledger, [one for one in requests if one.key in half]))
-    others = iter(_answers(ledger, [one for one in requests if one.key not in half]))
-    return [next(first if one.key in half else others) for one in requests]
+        kept = [
+            halted.topic == "events"
+            and partition_of(one.key, ledger.log.partitions) == halted.partition
+            for one in requests
+        ]
+        # A partition of `reference` has to be known whole by whoever decides anything.
+        kept = kept if any(kept) else [True] * len(requests)
+        _log.warning("%d transfers are left on their way: %s", sum(kept), halted)
+    others = [one for one, is_kept in zip(requests, kept, strict=True) if not is_kept]
+    answers = iter(_answers(ledger, others) if others else [])
+    return [None if is_kept else next(answers) for is_kept in kept]
 
 
 def _end(one: _Pending, answer: Answer | None, reason: str | None = None) -> Settled | None:

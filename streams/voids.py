@@ -18,16 +18,18 @@ _NONE: Final[frozenset[int]] = frozenset()
 
 
 class _Known:
-    """What has been found out of a log's events; one thread at a time asks."""
+    """What has been found out of a partition of events; one thread at a time asks."""
 
     def __init__(self) -> None:
         self.turn = threading.Lock()
-        self.read: dict[int, tuple[PartitionState, set[int]]] = {}
-        self.counts: dict[int, tuple[int, int]] = {}
-        """By partition a count, and the lowest offset below which there are that many."""
+        self.state: PartitionState | None = None
+        self.offsets: set[int] = set()
+        self.count = 0
+        self.lowest = 0
+        """The lowest offset below which there are known to be `count`."""
 
 
-_KNOWN: Final[WeakKeyDictionary[Log, _Known]] = WeakKeyDictionary()
+_KNOWN: Final[WeakKeyDictionary[Log, dict[int, _Known]]] = WeakKeyDictionary()
 
 
 def voids_between(log: Log, partition: int, since: int, end: int, count: int) -> Container[int]:
@@ -38,23 +40,20 @@ def voids_between(log: Log, partition: int, since: int, end: int, count: int) ->
     """
     if not count:
         return _NONE
-    known = _KNOWN.setdefault(log, _Known())
+    known = _KNOWN.setdefault(log, {}).setdefault(partition, _Known())
     with known.turn:
-        counted, lowest = known.counts.get(partition, (0, 0))
-        if count == counted and since >= lowest:
+        if count == known.count and since >= known.lowest:
             return _NONE
-        if count != counted or end < lowest:
-            known.counts[partition] = count, end
+        if count != known.count or end < known.lowest:
+            known.count, known.lowest = count, end
         return _below(known, log, partition, end)
 
 
 def _below(known: _Known, log: Log, partition: int, end: int) -> Container[int]:
-    if partition not in known.read:
-        known.read[partition] = fresh_state(log, "events", partition), set()
-    state, offsets = known.read[partition]
+    state = known.state = known.state or fresh_state(log, "events", partition)
     while state.next_offset < end:
         batch = read_folded(log, "events", partition, state, _CHUNK, scans=True)
         if batch.is_empty:
             break
-        offsets.update(void.offset for void in batch.voids)
-    return offsets
+        known.offsets.update(void.offset for void in batch.voids)
+    return known.offsets

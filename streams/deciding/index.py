@@ -23,7 +23,7 @@ from schemas.validity import Head, PartitionState
 from streams.log import TOPICS, TopicPartition
 from streams.memory import EntityRef
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Raised when entities change their meaning, or what is kept of a partition its form."""
 
 _ENTITY, _HEAD, _COMMAND, _STATE = b"e", b"h", b"c", b"s"

@@ -1,5 +1,6 @@
 """Connections and locks on a real server."""
 
+import logging
 import os
 import pickle
 import signal
@@ -18,6 +19,7 @@ from infra.postgres import (
     lock_key,
     refuse_lossy,
     reporting_outage,
+    warn_of_lossy,
 )
 from tests.beside import beside
 from tests.waiting import until
@@ -50,16 +52,43 @@ def test_what_is_committed_is_durable_whatever_the_server_is_told(
         connection.execute(f"ALTER DATABASE {name} RESET synchronous_commit".encode())
 
 
-def test_a_server_that_may_lose_what_it_committed_is_refused(connection: Connection) -> None:
-    refuse_lossy(connection, "the log's PostgreSQL")
+def turn_off(connection: Connection, *names: str) -> None:
     # A restart with other settings would be one for all tests: names of the session go first.
+    listed = ", ".join(f"'{name}'" for name in names)
     connection.execute(
-        "CREATE TEMP VIEW pg_settings AS SELECT name,"
-        " CASE name WHEN 'full_page_writes' THEN 'off' ELSE setting END AS setting"
-        " FROM pg_catalog.pg_settings"
+        "CREATE OR REPLACE TEMP VIEW pg_settings AS SELECT name,"
+        f" CASE WHEN name IN ({listed}) THEN 'off' ELSE setting END AS setting"
+        " FROM pg_catalog.pg_settings".encode()
     )
-    with pytest.raises(SettingsError, match=r"full_page_writes of the log's .* is 'off'"):
-        refuse_lossy(connection, "the log's PostgreSQL")
+
+
+def test_a_server_that_may_lose_what_it_committed_is_refused_for_the_log(
+    connection: Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "infra.postgres")
+    refuse_lossy(connection, "a first log")
+    assert caplog.messages == []
+    turn_off(connection, "full_page_writes")
+    for _ in range(2):
+        refuse_lossy(connection, "a second log")
+    advice = "right only where the file system never writes half a page"
+    assert caplog.messages == [f"full_page_writes of a second log is off: {advice}"]
+    turn_off(connection, "full_page_writes", "fsync")
+    with pytest.raises(SettingsError, match="fsync of a third log is 'off'"):
+        refuse_lossy(connection, "a third log")
+
+
+def test_read_models_on_a_server_that_may_lose_them_are_a_warning(
+    connection: Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "infra.postgres")
+    turn_off(connection, "full_page_writes", "fsync")
+    warn_of_lossy(connection, "a store")
+    advice = "after a crash of it run `daybook rebuild`, and put back notes kept there"
+    assert caplog.messages == [
+        f"fsync of a store is off: {advice}",
+        f"full_page_writes of a store is off: {advice}",
+    ]
 
 
 def test_options_in_the_url_stay_in_force(dsn: str) -> None:

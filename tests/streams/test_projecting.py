@@ -19,7 +19,7 @@ from schemas import codec
 from schemas.envelope import Envelope
 from schemas.partitioning import partition_of
 from streams.ledger import Ledger
-from streams.log import Draft
+from streams.log import Draft, LogHalted
 from streams.postgres_log import PostgresLog
 from streams.projecting import CheckpointMoved, Projector
 from streams.read_models import Advance, ReadModels
@@ -260,6 +260,40 @@ def test_a_poisoned_record_halts_its_partition_until_it_is_parked(
     verdict = verify(log, models)
     assert (verdict.differences, verdict.voids) == ([], 1)
     assert all_checkpoints(models)["cash", partition][1] == 1
+
+
+def test_who_is_overtaken_at_a_poisoned_record_halts_nothing(
+    dsn: str, schema: str, log: PostgresLog, ledger: Ledger, models: ReadModels
+) -> None:
+    """Another sees it parked in the midst of halting; at the next one the halt is true."""
+    partition = a_partition("A1")
+    ledger.submit(sample_requests(40))
+    offset = _poison(log, partition)
+    meanwhile = [lambda: _step_on(Projector(log, models), partition)]
+    meanwhile.append(lambda: _park(log, partition, offset))
+
+    class Overtaken(ReadModels):
+        def halt(self, *args: Any) -> bool:
+            while meanwhile:
+                meanwhile.pop()()
+            return super().halt(*args)
+
+    own = Overtaken(dsn, schema, log.log_id, PROJECTIONS)
+    projector = Projector(log, own)
+    with pytest.raises(CheckpointMoved, match=rf"no longer all at accounts {partition}:{offset}"):
+        _step_on(projector, partition)
+    assert not any(one.halted for one in own.checkpoints().values())
+    _poison(log, partition)
+    with pytest.raises(LogHalted):
+        _step_on(projector, partition)
+    halted = {name for (name, _), one in own.checkpoints().items() if one.halted}
+    assert halted == {one.name for one in PROJECTIONS if one.topic == "events"}
+    own.close()
+
+
+def _step_on(projector: Projector, partition: int) -> None:
+    while projector.step("events", partition):
+        pass
 
 
 class FailingFold(CashFold):

@@ -148,6 +148,7 @@ def test_readers_and_writers_go_on(
 def test_rows_of_the_old_tables_in_memory_are_never_written(
     dsn: str, schema: str, log: PostgresLog, ledger: Ledger, models: ReadModels
 ) -> None:
+    late = ReadModels(dsn, schema, log.log_id, PROJECTIONS)
     models.connection.execute("UPDATE positions SET fees = fees + 7")
     models.connection.execute("UPDATE balance_days SET amount = amount + 7")
     projector = Projector(log, models)
@@ -157,6 +158,11 @@ def test_rows_of_the_old_tables_in_memory_are_never_written(
     own = ReadModels(dsn, schema, log.log_id, PROJECTIONS)
     rebuild_beside(log, own, PROJECTIONS)
     own.close()
+    found = late.checkpoints()["positions", 0]
+    place = ("positions", found.topic, 0, found.next_offset)
+    assert not late.halt(*place, "rows of the old tables were refused")
+    assert late.checkpoints()["positions", 0] == found
+    late.close()
     ledger.submit(sample_requests(200)[160:])
     with pytest.raises(CheckpointMoved, match=r"positions, .*was made anew"):
         projector.catch_up()

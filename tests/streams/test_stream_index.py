@@ -1,13 +1,14 @@
 """Reading a stream by the index: the same records, without reading those of others."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from random import Random
 from typing import Any
 
 import pytest
 
 from domain.commands import Topic
-from infra import postgres
+from infra import migrations, postgres
 from projections.positions.tables import DEALS
 from projections.registry import PROJECTIONS
 from schemas.envelope import Record
@@ -23,8 +24,10 @@ from streams.postgres_log import PostgresLog
 from streams.projecting import Projector
 from streams.read_models import ReadModels
 from streams.stream_index import IndexedLog
+from tests.beside import beside
 from tests.streams.kafka_homes import KafkaHome, home
 from tests.streams.sample_book import ACCOUNTS, sample_requests
+from tests.waiting import until
 
 __all__ = ["home"]
 
@@ -144,6 +147,37 @@ def test_an_index_of_another_log_does_not_count(
     connection.execute("UPDATE stream_index SET offsets = ARRAY[first_offset]")
     connection.close()
     assert list(indexed.read_stream("events", "A", head)) == before
+
+
+def test_an_older_program_that_is_indexing_is_waited_for(
+    dsn: str, schema: str, log: PostgresLog, indexed: IndexedLog
+) -> None:
+    fill(log, Random(5), ["A"], 9)
+    part = partition_of("A", PARTITIONS)
+    head = log.heads("events")[part]
+    older, other = (postgres.connect(dsn, schema=schema) for _ in range(2))
+    with closing(older), closing(other):
+        first = stream_index._MIGRATIONS[:1]
+        migrations.apply(older, stream_index._OWNER, first, schema=schema)
+        reached = "INSERT INTO stream_index_checkpoints VALUES ('events', %s, %s, %s)"
+        older.execute(reached, (part, log.log_id, head))
+        older.execute("INSERT INTO stream_index VALUES ('events', 'A', 0, '{0}')")
+        pid = older.info.backend_pid
+
+        def is_waited_for() -> bool:
+            query = (
+                "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE %s = ANY(pg_blocking_pids(pid)))"
+            )
+            return other.execute(query, (pid,)).fetchone() == (True,)
+
+        found: list[Record] = []
+        reading = indexed.read_stream("events", "A", head)
+        with beside(lambda: found.extend(reading)), older.transaction():
+            older.execute("SELECT FROM stream_index_checkpoints FOR UPDATE")
+            until(is_waited_for)
+            older.execute("UPDATE stream_index SET offsets = '{0, 1}'")
+    assert found == list(log.read_stream("events", "A", head))
+    assert len(found) == 9
 
 
 @pytest.mark.parametrize("key", ["with\0nul", "\udcff"])

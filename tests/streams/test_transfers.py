@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from msgspec.structs import replace
 
-from domain.commands import CloseAccount, Request
+from domain.commands import CloseAccount, Request, Topic
 from domain.errors import InvalidValue
 from domain.events import (
     LotTold,
@@ -127,6 +127,63 @@ def test_a_partition_that_stands_still_holds_up_no_other(two: Ledger) -> None:
     parked = RecordParked(offset=offset, digest=record_hash(b"junk"))
     two.log.append("events", still, [Draft(None, encode(make_envelope(parked, 9, 0, {})))])
     assert [one.to_account for one in settle_transfers(two, with_cost)] == ["B"]
+
+
+class Counting(Ledger):
+    """A ledger that counts what is submitted to it at a time."""
+
+    def __init__(self, log: PostgresLog) -> None:
+        super().__init__(log)
+        self.sizes: list[int] = []
+
+    def submit(self, requests: Sequence[Request]) -> list[Answer]:
+        if requests:
+            self.sizes.append(len(requests))
+        return super().submit(requests)
+
+
+@pytest.fixture
+def counting(log: PostgresLog) -> Iterator[Counting]:
+    ledger = Counting(log)
+    yield ledger
+    ledger.close()
+
+
+@pytest.mark.parametrize(("topic", "sizes"), [("events", [8, 5]), ("reference", [8])])
+def test_what_stands_still_is_found_out_once(
+    two: Ledger,
+    counting: Counting,
+    caplog: pytest.LogCaptureFixture,
+    topic: Topic,
+    sizes: list[int],
+) -> None:
+    """However many accounts have to do with it, and whichever partition it is."""
+    partitions = two.log.partitions
+    names = [f"R{number}" for number in range(200)]
+    still = partition_of("R0", partitions)
+    there = [name for name in names if partition_of(name, partitions) == still][:3]
+    others = [name for name in names if partition_of(name, partitions) != still][:5]
+    two.submit([open_account(name) for name in there + others])
+    two.submit([send(f"s{name}", "A", f"t{name}", name) for name in there + others])
+    two.log.append(topic, still, [Draft("R0", b"junk")])
+    settled = settle_transfers(counting, with_cost)
+    assert {one.to_account for one in settled} == set(others if topic == "events" else [])
+    assert counting.sizes == sizes
+    (told,) = (one.getMessage() for one in caplog.records if "left on" in one.getMessage())
+    assert told.startswith(f"{8 - len(settled)} transfers are left on their way: {topic}/{still}:")
+
+
+def test_rounds_in_which_nothing_ends_hold_up_no_other(
+    two: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfers, "_CHUNK", 2)
+    still = partition_of("B", two.log.partitions)
+    assert still not in {partition_of(name, two.log.partitions) for name in "AC"}
+    to = "BBBBC"
+    sent = [send(f"s{n}", "A", f"t{n}", name) for n, name in enumerate(to)]
+    two.submit([open_account("C"), *sent])
+    two.log.append("events", still, [Draft("B", b"junk")])
+    assert [one.transfer_id for one in settle_transfers(two, with_cost)] == ["t4"]
 
 
 def test_who_lost_the_lock_settles_no_more(two: Ledger, log: PostgresLog) -> None:
