@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
 from msgspec import json
 from psycopg import sql
@@ -24,33 +24,48 @@ _CHUNK: Final = 4096
 _encode = json.Encoder(order="deterministic").encode
 
 
+class NotAmended(ServerUnavailable):
+    """Instruments were defined again, but deals in them cannot be found and amended yet.
+
+    `answers` are those to all that was submitted together: it is recorded.
+    """
+
+    def __init__(self, instruments: Iterable[str], partition: int) -> None:
+        super().__init__(
+            "the read model of deals",
+            f"what was defined is recorded, but deals of events/{partition} that were booked"
+            " with assumed terms cannot be found and amended yet",
+            "is `daybook worker` running? Then import or submit the definition again",
+        )
+        self.instruments = frozenset(instruments)
+        self.answers: Sequence[Any] = ()
+
+
 def amend_deals(parts: Parts, instruments: Iterable[str]) -> None:
     """Amend the deals in instruments just defined whose assumed terms turn out to be others.
 
     The read model only says where to look; the decider judges each. An amendment's command id is
-    made of the deal and its terms, so that it is never done twice. Raises ServerUnavailable where
-    the workers have not projected all that was in the log.
+    made of the deal and its terms, so that it is never done twice. Raises NotAmended where the
+    workers have not projected all that was in the log.
     """
+    names = sorted(instruments)
     heads = parts.log.heads("events")
     parts.projector.catch_up()
-    _check_projected(parts, heads)
-    amendments = _amendments(parts, sorted(instruments))
+    if (behind := _behind(parts, heads)) is not None:
+        raise NotAmended(names, behind)
+    amendments = _amendments(parts, names)
     while requests := list(islice(amendments, _CHUNK)):
         parts.ledger.submit(requests)
 
 
-def _check_projected(parts: Parts, heads: Sequence[int]) -> None:
-    """Raise unless all deals can be found, but for those where projecting stands still."""
+def _behind(parts: Parts, heads: Sequence[int]) -> int | None:
+    """Return a partition whose deals cannot all be found yet, unless it stands still for good."""
     checkpoints = parts.models.checkpoints()
     for partition, head in enumerate(heads):
         found = checkpoints.get((_POSITIONS, partition))
         if (found.next_offset if found else 0) < head and not (found and found.halted):
-            raise ServerUnavailable(
-                "the read model of deals",
-                f"what was defined is recorded, but deals of events/{partition} that were booked"
-                " with assumed terms cannot be found and amended yet",
-                "is `daybook worker` running? Then import or submit the definition again",
-            )
+            return partition
+    return None
 
 
 def _amendments(parts: Parts, instruments: list[str]) -> Iterator[Request]:

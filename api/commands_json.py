@@ -183,5 +183,8 @@ def _of_deal(command: commands.RecordDeal) -> Definitions:
 
 def _assumed(told: Iterable[tuple[str | None, str | None]]) -> Definitions:
     """Return definitions by instruments and their currencies: the last one told of each."""
-    named = {name: currency for name, currency in told if name is not None}
+    named: dict[str, str | None] = {}
+    for name, currency in told:
+        if name is not None:
+            named[name] = currency or named.get(name)
     return tuple(one for item in named.items() for one in assumed_instrument(*item))

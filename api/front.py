@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 import msgspec
 from msgspec import Struct
 
-from api.assumptions import amend_deals
+from api.assumptions import NotAmended, amend_deals
 from api.importing.lines import Fact
 from api.wiring import Parts
 from domain.accounts import ASSUMED
@@ -26,11 +26,13 @@ from domain.commands import (
     topic_of,
 )
 from domain.entities import Account, Entity, Instrument
+from domain.events import UnitLeg
 from domain.identifiers import MAX_ID_LENGTH
+from schemas.envelope import Recorded
 from schemas.partitioning import partition_of
 from streams.answers import Answer
 from streams.sent_lots import sent_legs
-from streams.transfers import settle_transfers
+from streams.transfers import TransferBook, settle_transfers
 from streams.vault import Kept
 
 UNKNOWN_ACCOUNT: Final = "unknown_account"
@@ -39,6 +41,10 @@ _DEFINED_FIRST: Final = "InstrumentDefined"
 _REMEMBERED: Final = 65_536
 _settled_at: Final[WeakKeyDictionary[Parts, list[int]]] = WeakKeyDictionary()
 """The log's heads when transfers were carried to their end last."""
+_MOST_LEFT: Final = 64
+_left_legs: Final[WeakKeyDictionary[Parts, dict[str, tuple[UnitLeg, ...]]]] = WeakKeyDictionary()
+"""What left with transfers that were not settled, by their record's hash: it stays the same, and to
+find it folds all that its sender ever did."""
 
 
 class Missing(Struct, frozen=True):
@@ -55,18 +61,35 @@ def finish_transfers(parts: Parts) -> bool:
     Tells whether all were, as far as the log had come. None is on its way where nothing was
     recorded since. What nobody decides for now is left. Raises ServerUnavailable.
     """
-    log, ledger = parts.log, parts.ledger
-    heads = log.heads("events")
+    heads = parts.log.heads("events")
     if heads == _settled_at.get(parts):
         return True
     with parts.transfers() as book:
         if not (is_done := book.is_idle()):
-            settle_transfers(ledger, lambda sent: sent_legs(parts.streams, sent), book)
+            _settle(parts, book)
             is_done = book.is_idle()
+    if is_done:
+        _left_legs.pop(parts, None)
     # In Kafka an owner may not have read back yet what stands in the log.
     if is_done or not parts.is_distributed:
         _settled_at[parts] = heads
     return is_done
+
+
+def _settle(parts: Parts, book: TransferBook) -> None:
+    before = _left_legs.get(parts, {})
+    asked: dict[str, tuple[UnitLeg, ...]] = {}
+
+    def legs_of(sent: Recorded) -> tuple[UnitLeg, ...]:
+        legs = before.get(sent.hash)
+        if legs is None:
+            legs = sent_legs(parts.streams, sent)
+        if len(asked) < _MOST_LEFT:
+            asked[sent.hash] = legs
+        return legs
+
+    settle_transfers(parts.ledger, legs_of, book)
+    _left_legs[parts] = asked
 
 
 class Front:
@@ -84,7 +107,7 @@ class Front:
         self._looked_up: dict[tuple[str, str], Entity | None] = {}
 
     def submit(self, facts: Sequence[Fact]) -> list[Answer | Missing]:
-        """Return the answer to each fact, in order."""
+        """Return the answer to each fact, in order. Raises NotAmended, with these answers."""
         requests: list[Request] = []
         own: list[int | Missing] = []
         noted: list[tuple[int, str]] = []
@@ -103,9 +126,14 @@ class Front:
         if any(isinstance(request.command, SendTransfer) for request in requests):
             finish_transfers(self._parts)
         asked = zip(requests, answers, strict=True)
+        told = [place if isinstance(place, Missing) else answers[place] for place in own]
         if defined := {one.key for one, answer in asked if _tells_terms(one, answer)}:
-            amend_deals(self._parts, defined)
-        return [place if isinstance(place, Missing) else answers[place] for place in own]
+            try:
+                amend_deals(self._parts, defined)
+            except NotAmended as error:
+                error.answers = told
+                raise
+        return told
 
     def zone_of(self, kind: str, name: str) -> str | None:
         """Return the time zone that is set for an account or an instrument, if it is known."""

@@ -225,6 +225,8 @@ class Asker:
         as_of = self._question.as_of
         if as_of is NOW:
             return rows
+        if (ns := as_of.ns) is not None:  # a date can take the zones of all accounts to tell
+            return [row for row in rows if row.event_time_ns <= ns]
         return [row for row in rows if as_of.includes(row.event_time_ns, self.day_of(row))]
 
     def day_of(self, row: Any) -> str:

@@ -70,7 +70,7 @@ async def exported(
 ) -> Response:
     """Return the answer that streams a whole table."""
     stack = contextlib.AsyncExitStack()
-    stack.callback(call.services.export_place(call.principal))
+    stack.callback(await call.services.export_place(call.principal))
     try:
         made = _pieces(call.services, model, question, period, accounts, chosen)
         stack.push_async_callback(asyncio.to_thread, made.close)

@@ -3,6 +3,8 @@
 And how many places a principal may have of the few that there are for what takes long.
 """
 
+import asyncio
+import contextlib
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
@@ -111,21 +113,47 @@ class Places:
     def __init__(self, what: str, most: int) -> None:
         self._what = what
         self._most = most
+        self._count = 0
         self._taken: Counter[str] = Counter()
+        self._given_back = asyncio.Event()
 
     def take(self, subject: str, most_of_one: int) -> Callable[[], None]:
         """Take a place; return what gives it back. Raises Problem where none is free."""
-        if self._taken.total() >= self._most:
+        if self._count >= self._most:
             raise Problem(OVERLOADED, f"{self._most} {self._what} are running; try again")
         if self._taken[subject] >= most_of_one:
             raise Problem(RATE_LIMITED, f"{most_of_one} {self._what} of yours are running")
+        self._count += 1
         self._taken[subject] += 1
 
         def give_back() -> None:
+            self._count -= 1
             self._taken[subject] -= 1
-            self._taken += Counter()  # who has none is forgotten
+            if not self._taken[subject]:
+                del self._taken[subject]
+            given_back, self._given_back = self._given_back, asyncio.Event()
+            given_back.set()
 
         return give_back
+
+    async def wait(self, subject: str, most_of_one: int, longest_s: float) -> Callable[[], None]:
+        """Take a place, as soon as there is one.
+
+        Raises Problem where none has been given back in so long. Places are then given back in the
+        thread of the event loop.
+        """
+        end = time.monotonic() + longest_s
+        while True:
+            try:
+                return self.take(subject, most_of_one)
+            except Problem as refused:
+                left_s = end - time.monotonic()
+                if left_s <= 0:
+                    refused.headers.setdefault("Retry-After", str(round(longest_s)))
+                    raise
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left_s):
+                    await self._given_back.wait()
 
 
 def limiter_for(settings: Settings, namespace: str, rate: int) -> Limiter:

@@ -49,6 +49,11 @@ class Period(Struct, frozen=True):
     since: AsOf = NOW
     until: AsOf = NOW
 
+    @property
+    def has_day(self) -> bool:
+        """Tell whether a bound is a date, so that facts' dates matter."""
+        return self.since.day is not None or self.until.day is not None
+
     def includes(self, time_ns: int, day: str) -> bool:
         """Tell whether a fact lies in it."""
         since, until = self.since, self.until
@@ -305,6 +310,8 @@ def period_rows(asker: Asker, rows: Sequence[Any], period: Period) -> Sequence[A
     """Return the rows that lie in a period."""
     if period == EVER:
         return rows
+    if not period.has_day:  # a date can take the zones of all accounts to tell
+        return [row for row in rows if period.includes(row.event_time_ns, "")]
     return [row for row in rows if period.includes(row.event_time_ns, asker.day_of(row))]
 
 

@@ -31,6 +31,8 @@ MOST_EXPORTS: Final = 4
 """Exports at once: each holds a connection."""
 MOST_EXPORTS_OF_ONE: Final = 2
 """How many of them one subject may have, where tokens tell subjects apart."""
+EXPORT_WAIT_S: Final = 5.0
+"""How long an export waits for a place: most are small, and a client reads some at once."""
 LOOPBACK: Final = frozenset(("localhost", "127.0.0.1", "[::1]"))
 
 
@@ -87,10 +89,13 @@ class Services:
         self._behind = SlowLog()
         self.export_places = Places("exports", MOST_EXPORTS)
 
-    def export_place(self, principal: Principal) -> Callable[[], None]:
-        """Take a place for an export; return what gives it back. Raises Problem without one."""
+    async def export_place(self, principal: Principal) -> Callable[[], None]:
+        """Take a place for an export, soon; return what gives it back.
+
+        Raises Problem where none becomes free.
+        """
         most = MOST_EXPORTS_OF_ONE if self.gate.needs_tokens else MOST_EXPORTS
-        return self.export_places.take(principal.subject, most)
+        return await self.export_places.wait(principal.subject, most, EXPORT_WAIT_S)
 
     async def owns(self, principal: Principal, account: str) -> bool:
         """Tell whether an account is a principal's own, by its portfolio as it is now."""

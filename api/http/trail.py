@@ -11,7 +11,7 @@ from starlette.responses import Response
 from api.events_json import event_json
 from api.http import parameters as p
 from api.http.cursors import from_cursor, to_cursor
-from api.http.event_times import Timely, Told
+from api.http.event_times import ZONED, Timely, Told, Zones
 from api.http.formats import tag, whole
 from api.http.openapi import page_schema
 from api.http.operation import Call, Operation, Reply
@@ -24,7 +24,7 @@ from domain.errors import InvalidValue
 from domain.times import Instant
 from schemas.envelope import Record
 from schemas.partitioning import partition_of
-from streams.log import TOPICS, Log
+from streams.log import TOPICS
 from streams.past import NOW, AsOf
 from streams.positions import KnownAt, check_reached, known_at_instant
 
@@ -146,8 +146,8 @@ async def _answer(call: Call) -> Response:
     account = asked.id(p.ACCOUNT)
     await _check_allowed(call, topic, account)
     await services.wait_for(asked.places(p.MIN_POSITION, services.partitions), ())
-    if topic == "events" and not asked.told.keys().isdisjoint(_DATED):
-        await services.wait_for({}, ("accounts",), account)  # for their zones
+    if topic in ZONED and not asked.told.keys().isdisjoint(_DATED):
+        await services.wait_for({}, (ZONED[topic].name,), account)
     same = f"{services.log_id} events {asked.question()}"
     wanted = _Asked(
         topic,
@@ -217,10 +217,10 @@ class _Picker:
     records are to be shown in the stream's order, from its beginning.
     """
 
-    def __init__(self, about: tuple[tuple[str, str], ...], as_of: AsOf) -> None:
+    def __init__(self, about: tuple[tuple[str, str], ...], as_of: AsOf, zone_name: str) -> None:
         self._about = about
         self._as_of = as_of
-        self._zone_name = "UTC"
+        self._zone_name = zone_name
         self._texts = [msgspec.json.encode(told) for _, told in about]
         only = about[0] if len(about) == 1 else ("", "")
         is_deal = only[0] == "deal_id" and as_of == NOW
@@ -235,8 +235,6 @@ class _Picker:
         """Tell whether a record is picked."""
         if self.picks_all:
             return True
-        if self._as_of.day is not None and b'"time_zone"' in value:
-            self._take_zone(value)
         if not (all(text in value for text in self._texts) or _REFERS(value)):
             return False
         try:
@@ -266,14 +264,6 @@ class _Picker:
             all(one.get(name) == told for name, told in self._about) for one in (data, *legs)
         )
 
-    def _take_zone(self, value: bytes) -> None:
-        """Take the account's time zone from an event that sets it."""
-        try:
-            data = msgspec.json.decode(value, type=Told).data
-        except msgspec.DecodeError:
-            return
-        self._zone_name = data.get("time_zone") or self._zone_name
-
     def _had_happened(self, told: Told) -> bool:
         """Tell whether it had by then."""
         if self._as_of.instant is not None:
@@ -283,7 +273,7 @@ class _Picker:
 
 def _read(parts: Parts, asked: _Asked) -> _Found:
     log = parts.log
-    heads = _ends(log, asked)
+    heads = _ends(parts, asked)
     if asked.account is None:
         return _read_partitions(parts, asked, heads)
     partition = partition_of(asked.account, log.partitions)
@@ -340,10 +330,15 @@ def _pickers(parts: Parts, asked: _Asked) -> tuple[_Picker, Timely]:
     Of one account's events it can be told what had happened with what they name.
     """
     is_of_one = asked.account is not None and asked.topic == "events"
-    picker = _Picker(asked.about, asked.as_of if is_of_one else NOW)
-    timely = Timely(parts, asked.topic, asked.period, NOW if is_of_one else asked.as_of)
-    timely.learn_zones([asked.account])
-    return picker, timely
+    is_dated = asked.period.has_day or asked.as_of.day is not None
+    # Of many streams the zones as they are now will do: the others take the whole streams to tell.
+    has_past = is_dated and asked.account is not None
+    zones = Zones(parts, asked.topic, _known_at(parts, asked) if has_past else None)
+    if is_dated:
+        zones.learn([asked.account])
+    as_of = asked.as_of if is_of_one else NOW
+    picker = _Picker(asked.about, as_of, zones.of(asked.account))
+    return picker, Timely(zones, asked.period, NOW if is_of_one else asked.as_of)
 
 
 def _is_timely(timely: Timely, record: Record) -> bool:
@@ -352,15 +347,18 @@ def _is_timely(timely: Timely, record: Record) -> bool:
     return timely.picks(record, refers=_REFERS(record.value) is not None)
 
 
-def _ends(log: Log, asked: _Asked) -> list[int]:
+def _known_at(parts: Parts, asked: _Asked) -> KnownAt | None:
+    known_at = asked.known_at
+    if isinstance(known_at, str):
+        return known_at_instant(parts.log, known_at)
+    return None if known_at is None else check_reached(parts.log, known_at)
+
+
+def _ends(parts: Parts, asked: _Asked) -> list[int]:
     """Return by partition the offset at which the log ends, or what is asked for of it."""
-    heads, known_at = log.heads(asked.topic), asked.known_at
+    heads, known_at = parts.log.heads(asked.topic), _known_at(parts, asked)
     if known_at is None:
         return heads
-    if isinstance(known_at, str):
-        known_at = known_at_instant(log, known_at)
-    else:
-        known_at = check_reached(log, known_at)
     return [known_at.end(asked.topic, number, head) for number, head in enumerate(heads)]
 
 

@@ -17,6 +17,7 @@ from typing import Final
 import psycopg
 from msgspec import Struct
 
+from api.assumptions import NotAmended
 from api.front import Front, Missing
 from api.http.following import Follower
 from api.http.problems import OVERLOADED, UNAVAILABLE, Problem
@@ -40,6 +41,8 @@ ENDING_S: Final = 5.0
 """How long answers are waited for once the server is to end."""
 MOST_LANES: Final = 64
 """Threads that wait for owners of partitions; with more partitions some share one."""
+_DEFINING: Final = -1
+"""The lane of definitions, as these wait until the workers have projected what was there."""
 _LAST_S: Final = 2.0
 """How long the last batch is waited for when all requests have been answered, or given up."""
 
@@ -148,6 +151,8 @@ class Writer:
 
     def _place(self, facts: Sequence[Fact]) -> int | None:
         """Return which lane facts of one partition have; None where they touch others, or notes."""
+        if all(isinstance(fact.request.command, DefineInstrument) for fact in facts):
+            return _DEFINING
         places = set()
         for fact in facts:
             if fact.note or isinstance(fact.request.command, SendTransfer | DefineInstrument):
@@ -235,8 +240,11 @@ class _Lane:
             together = [one for one in batch if one.strict is strict]
             if not together:
                 continue
+            behind: NotAmended | None = None
             try:
                 answers = front.submit([fact for one in together for fact in one.facts])
+            except NotAmended as error:
+                behind, answers = error, list(error.answers)
             except (InfraError, psycopg.Error):
                 raise
             # One command's fault, whatever it is, must not be another's: each by itself, and who
@@ -251,7 +259,10 @@ class _Lane:
             self._note_what_followed(parts, together)
             start = 0
             for one in together:
-                self._tell(_set_answers, one.answers, answers[start : start + len(one.facts)])
+                if behind is not None and _defines(one, behind):
+                    self._fail([one], _not_amended(behind))
+                else:
+                    self._tell(_set_answers, one.answers, answers[start : start + len(one.facts)])
                 start += len(one.facts)
 
     def _note_what_followed(self, parts: Parts, together: list[_Submission]) -> None:
@@ -267,6 +278,8 @@ class _Lane:
     def _submit_alone(self, front: Front, one: _Submission) -> None:
         try:
             self._tell(_set_answers, one.answers, front.submit(one.facts))
+        except NotAmended as error:
+            self._fail([one], _not_amended(error))
         except (InfraError, psycopg.Error):
             raise
         except Exception as error:  # whatever it is: told to whoever asked, and logged there
@@ -348,6 +361,19 @@ class _SharedParts:
 def _undecided(answer_s: float) -> Problem:
     known = "it is not known whether this was recorded; send it again with the same key"
     return Problem(UNAVAILABLE, f"nobody has decided this in {answer_s:g} s: {known}")
+
+
+def _defines(one: _Submission, behind: NotAmended) -> bool:
+    requests = (fact.request for fact in one.facts)
+    return any(
+        isinstance(request.command, DefineInstrument) and request.key in behind.instruments
+        for request in requests
+    )
+
+
+def _not_amended(error: NotAmended) -> Problem:
+    _log.warning("%s", error)
+    return Problem(UNAVAILABLE, f"{error.reason}; send it again with the same key")
 
 
 def _set_answers(future: asyncio.Future[Answers], answers: Answers) -> None:

@@ -63,8 +63,11 @@ def _read(path: str, records: Iterator[Record], options: Options) -> Iterator[Li
 
 
 def _read_ahead(path: str) -> Iterator[Record]:
-    """Yield the records of a file after its header, as far as it can be read."""
-    with open_input(path) as file, contextlib.suppress(EOFError, zlib.error, OSError):
+    """Yield the records of a file after its header, as far as it is whole; raises OSError."""
+    with (
+        open_input(path) as file,
+        contextlib.suppress(EOFError, zlib.error, gzip.BadGzipFile),
+    ):
         yield from islice(_records(_Lines(file)), 1, None)
 
 

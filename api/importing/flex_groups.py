@@ -101,7 +101,8 @@ def _lines(legs: list[Leg], ordinals: Ordinals) -> Iterator[Line]:
         or_listed=first.row.tag if first.reason == "opening" else None,
     )
     for leg in legs[1:]:
-        yield listed(leg.row, f"part of the movement of line {first.row.line}")
+        # The same words for all: lines are told together by their reasons.
+        yield listed(leg.row, "part of a movement that an earlier line tells")
 
 
 def _movement_id(legs: list[Leg], ordinals: Ordinals) -> str:

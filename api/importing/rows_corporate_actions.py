@@ -107,8 +107,13 @@ def _option(row: ActionRow) -> CorporateActionOption:
 
 
 def _defined_by(rows: list[ActionRow]) -> tuple[tuple[str, DefineInstrument], ...]:
-    named = {row.instrument: row.currency for row in rows}
-    named.update({row.new_instrument: row.currency for row in rows if row.new_instrument})
+    named: dict[str, str | None] = {}
+    for name, currency in (
+        *((row.instrument, row.currency) for row in rows),
+        *((row.new_instrument, row.currency) for row in rows),
+    ):
+        if name is not None:
+            named[name] = currency or named.get(name)
     return tuple(
         definition
         for name, currency in named.items()

@@ -3,12 +3,15 @@
 The rows of a movement, and those of a corporate action, are one fact, which is yielded as soon as
 its last row was read. Such a file is read twice: the first time tells which ids come back after the
 rows of others. Their rows wait for each other, and memory stays bounded: so many ids may, no more.
+A record that cannot be split spoils the ids among its parts, wherever their other rows stand.
 """
 
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from api.importing.lines import Line, Options, Problem
 from api.importing.reading import Reading, canonical
@@ -23,6 +26,9 @@ MOST_APART: Final = 50_000
 _APART: Final = (
     f"expected the rows of all ids but {MOST_APART} to stand together: sort the rows by their ids"
 )
+MOST_PARTS: Final = 100_000
+"""Different parts of records that cannot be split: each may be the id of other rows."""
+_BROKEN: Final = "expected records that can be split: too many cannot (other quotes or encoding?)"
 
 
 def read_table(
@@ -47,11 +53,14 @@ def read_table(
         yield from _facts_by_row(table, reader, records, reading)
         return
     places = [reader.header.index(name) for name in table.by]
-    runs = _runs_apart(places, read_ahead())
+    runs, parts = _look_through(places, read_ahead())
     if len(runs) > MOST_APART:
         yield Problem(header_line, table.by[-1], f"{len(runs)} ids", _APART)
         return
-    groups = _Groups(places, runs)
+    if len(parts) > MOST_PARTS:
+        yield Problem(header_line, "", "", _BROKEN)
+        return
+    groups = _Groups(places, runs, parts)
     yield from _facts_by_group(table, groups, reader, records, Reading(table.kind, options))
 
 
@@ -75,15 +84,16 @@ def _facts_by_row(
 class _Group:
     """The rows of one fact so far. `spoiled` when one of them could not be read.
 
-    One of its problems counts as the fact's: the first.
+    One of its problems `counts` as the fact's: the first.
     """
 
-    def __init__(self, key: tuple[str, ...], line: int, *, spoiled: bool) -> None:
+    def __init__(
+        self, key: tuple[str, ...], line: int, *, spoiled: bool = False, counts: bool = True
+    ) -> None:
         self.key = key
         self.line = line
         self.spoiled = spoiled
-        # What spoils it beforehand was told already.
-        self.counts = not spoiled
+        self.counts = counts
         self.rows: list[Any] = []
 
     def problem(self, line: int, field: str, value: str, reason: str) -> Problem:
@@ -97,25 +107,31 @@ class _Group:
 class _Groups:
     """The groups of a file, and those that wait for rows which come after the rows of others.
 
-    `runs` are the ids whose rows do not stand together, and how often rows of them come anew.
+    `runs` are the ids whose rows do not stand together, and how often rows of them come anew;
+    `parts` those of records that cannot be split: what has such an id is spoiled from the start,
+    and waits for the end.
     """
 
-    def __init__(self, places: list[int], runs: dict[bytes, int]) -> None:
+    def __init__(self, places: list[int], runs: dict[bytes, int], parts: set[bytes]) -> None:
         self._places = places
         self._left = runs
+        self._parts = parts
+        self._told: set[bytes] = set()
         self._waiting: dict[str, dict[tuple[str, ...], _Group]] = {}
 
     def key_of(self, cells: Sequence[str]) -> tuple[str, ...]:
         """Return the id that a row has."""
         return _key_of(self._places, cells)
 
-    def take(self, key: tuple[str, ...], line: int, broken: str | None) -> _Group:
-        """Return the group that a row goes on with or begins, after a record that is broken."""
+    def take(self, key: tuple[str, ...], line: int) -> _Group:
+        """Return the group that a row goes on with or begins."""
         group = self._waiting.get(key[-1], {}).get(key)
         if group is None:
-            spoiled = broken is not None and key[-1] in _parts_of(broken)
-            group = _Group(key, line, spoiled=spoiled)
-            if _digest_of(key) in self._left:
+            part = _digest_of(key[-1:])
+            spoiled = part in self._parts
+            # What spoils it may have been told, and counted, already.
+            group = _Group(key, line, spoiled=spoiled, counts=part not in self._told)
+            if spoiled or _digest_of(key) in self._left:
                 self._waiting.setdefault(key[-1], {})[key] = group
         return group
 
@@ -124,6 +140,8 @@ class _Groups:
         of_name = self._waiting.get(group.key[-1], {})
         if group.key not in of_name:
             return True
+        if _digest_of(group.key[-1:]) in self._parts:
+            return False
         digest = _digest_of(group.key)
         self._left[digest] -= 1
         if self._left[digest]:
@@ -133,28 +151,51 @@ class _Groups:
 
     def problem(self, told: Problem, text: str, current: _Group | None) -> Problem:
         """Return the problem of a broken record, as that of the groups it may belong to."""
+        counts: list[bool] = []
         for name in _parts_of(text):
+            self._told.add(_digest_of((name,)))
             named = dict(self._waiting.get(name, {}))
             if current is not None and current.key[-1] == name:
                 named[current.key] = current
             for group in named.values():
-                told = group.problem(told.line, told.field, told.value, told.reason)
-        return told
+                one = group.problem(told.line, told.field, told.value, told.reason)
+                counts.append(one.counts)
+        return replace(told, counts=any(counts)) if counts else told
+
+    def left(self) -> Iterator[_Group]:
+        """Yield, at the end, the groups that still wait: they have rows that could not be read.
+
+        Or that are not there any more, in a file that was changed after it was looked through.
+        """
+        for of_name in self._waiting.values():
+            for group in of_name.values():
+                group.spoiled = True
+                yield group
 
 
-def _runs_apart(places: list[int], records: Iterable[Record]) -> dict[bytes, int]:
-    """Return the ids that come back after the rows of another one, and how often they come."""
+def _look_through(
+    places: list[int], records: Iterable[Record]
+) -> tuple[dict[bytes, int], set[bytes]]:
+    """Return the ids that come back after the rows of another one, and how often they come.
+
+    And the parts of all records that cannot be split.
+    """
     seen: set[bytes] = set()
     runs: dict[bytes, int] = {}
+    parts: set[bytes] = set()
     last: tuple[str, ...] | None = None
     for record in records:
-        if isinstance(record, Broken) or (key := _key_of(places, record[1])) == last:
+        if isinstance(record, Broken):
+            if len(parts) <= MOST_PARTS:
+                parts.update(_digest_of((part,)) for part in _parts_of(record.text))
+            continue
+        if (key := _key_of(places, record[1])) == last:
             continue
         last, digest = key, _digest_of(key)
         if digest in seen and key[-1]:
             runs[digest] = runs.get(digest, 1) + 1
         seen.add(digest)
-    return runs
+    return runs, parts
 
 
 def _key_of(places: list[int], cells: Sequence[str]) -> tuple[str, ...]:
@@ -174,29 +215,31 @@ def _facts_by_group(
 ) -> Iterator[Line]:
     """Yield a fact for each group of rows, none where one of its rows could not be read."""
     group: _Group | None = None
-    broken: str | None = None
+    after_broken = False
     for record in records:
         if isinstance(record, Broken):
-            broken = record.text
-            yield groups.problem(reader.problem(record), broken, group)
+            after_broken = True
+            yield groups.problem(reader.problem(record), record.text, group)
             continue
         line, cells = record
         key = groups.key_of(cells)
         if group is None or key != group.key:
             if group is not None and groups.is_whole(group):
                 yield from _finished(table, group, reading)
-            group = groups.take(key, line, broken)
-        elif broken is not None:
+            group = groups.take(key, line)
+        elif after_broken:
             group.spoiled = True
-        broken = None
+        after_broken = False
         yield from _joined(table, group, reader, record)
     if group is not None and groups.is_whole(group):
+        yield from _finished(table, group, reading)
+    for group in groups.left():
         yield from _finished(table, group, reading)
 
 
 def _parts_of(text: str) -> set[str]:
-    """Return what a record that cannot be split has among its parts: its id is one of them."""
-    return set(re.split(r'[,"\r\n]', text))
+    """Return what a record that cannot be split has among its parts: its id, if any, is one."""
+    return set(filter(None, re.split(r'[,"\r\n]', text)))
 
 
 def _joined(

@@ -80,6 +80,17 @@ def test_what_is_unknown_is_assumed_as_a_file_has_it(
     assert bool(fact.defines) == ("instrument" in data or kind != "MoveCash")
 
 
+def test_an_option_without_a_currency_leaves_that_of_another(read: Read) -> None:
+    options = [{"option": "cash", "amount": "1", "currency": "EUR"}, {"option": "shares"}]
+    data = {"action_id": "M", "kind": "merger", "ex_date": "2024-01-02", "options": options}
+    fact = fact_from_object(_told("AnnounceCorporateAction", "X", data))
+    ((_, terms),) = fact.defines
+    assert terms.currency == "EUR"
+    header = "instrument,action_id,kind,ex_date,option,amount,currency"
+    rows = "X,M,merger,2024-01-02,cash,1,EUR\nX,M,merger,2024-01-02,shares,,\n"
+    assert one(read(f"{header}\n{rows}")).defines == fact.defines
+
+
 def test_what_a_price_counts_is_part_of_what_is_assumed() -> None:
     told = DEAL | {"instrument": "VOD", "currency": "GBP", "price_unit": "0.01"}
     ((_, terms),) = fact_from_object(_told("RecordDeal", "A", told)).defines

@@ -2,6 +2,7 @@
 
 import gzip
 from decimal import Decimal
+from itertools import permutations
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from api.importing import table_reading
 from api.importing.csv_files import read_csv
 from api.importing.lines import Fact, Options, Problem
+from api.importing.table_reading import read_table
 from api.importing.tables import TABLES, recognise
 from domain import commands
 from domain.events import CashLeg, Fee, LotPick, LotTold, Relation, UnitLeg
@@ -368,6 +370,51 @@ def test_a_movement_whose_rows_are_apart_or_disagree_is_left_out_whole(read: Rea
         (7, "currency", False),
         (2, "movement_id", False),
     ]
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_a_row_that_cannot_be_split_spoils_its_movement_wherever_it_stands(
+    read: Read, order: tuple[int, ...]
+) -> None:
+    rows = (
+        "A1,m1,opening,2024-01-02,10,X,,,,,\n",
+        "A1,m2,opening,2024-01-02,1,Y,,,,,\n",
+        'A1,m1,opening,2024-01-02,10,"Z"z,,,,,\n',
+    )
+    lines = read(MOVEMENTS + "".join(rows[place] for place in order))
+    (fact,) = (line for line in lines if isinstance(line, Fact))
+    assert fact.line == 2 + order.index(1)
+    found = [line for line in lines if isinstance(line, Problem)]
+    assert {line.line for line in found} == {2 + order.index(0), 2 + order.index(2)}
+    assert [line.counts for line in found] == [True, False]
+
+
+def test_a_row_that_names_many_movements_counts_for_those_that_were_not_counted(
+    read: Read,
+) -> None:
+    ids = [f"m{number}" for number in range(8)]
+    bad = "".join(f"A1,{name},opening,2024-01-02,x,X,,,,,\n" for name in ids[1:])
+    good = "A1,m0,opening,2024-01-02,1,X,,,,,\n"
+    lines = read(f'{MOVEMENTS}{bad}{good}"{",".join(ids)}"x\n')
+    found = [line.counts for line in lines if isinstance(line, Problem)]
+    assert found == [True] * 8 + [False]
+
+
+def test_movements_that_still_wait_at_the_end_are_told_of(read: Read) -> None:
+    records = [(2, ["A1", "m1", "opening", "2024-01-02", "10", "X", "", "", "", "", ""])]
+    other = (3, ["A1", "m2", *records[0][1][2:]])
+    before = [records[0], other, records[0]]  # as it was when it was looked through
+    header = MOVEMENTS.strip().split(",")
+    lines = list(read_table(header, [records[0], other], lambda: before, OPTIONS))
+    assert [(type(line), line.line) for line in lines] == [(Fact, 3), (Problem, 2)]
+
+
+def test_a_table_of_which_too_much_cannot_be_split_is_refused(
+    read: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table_reading, "MOST_PARTS", 4)
+    text = MOVEMENTS + 'A1,m1,opening,2024-01-02,10,"Z"z,,,,,\n'
+    assert problem(read(text)).reason.startswith("expected records that can be split")
 
 
 def test_more_rows_that_wait_for_others_than_memory_holds_are_refused(

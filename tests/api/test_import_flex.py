@@ -215,7 +215,7 @@ def test_an_assignment_moves_the_option_and_what_it_delivers(statements: Stateme
     ]
     assert [lot.cost for leg in movement.legs for lot in leg.lots] == [Decimal(5000), Decimal(0)]
     (other,) = (each for each in statements.lines("02") if each.line == 8)
-    assert other == Listed(8, "Trade", "part of the movement of line 6")
+    assert other == Listed(8, "Trade", "part of a movement that an earlier line tells")
 
 
 def test_a_tender_a_split_and_a_merger_are_movements(statements: Statements) -> None:

@@ -168,6 +168,16 @@ def test_settings_may_go_back_to_what_they_were(book: Book) -> None:
     assert book.rows("SELECT method FROM accounts") == [("fifo",)]
 
 
+def test_settings_with_dates_told_again_with_a_line_added_are_known(book: Book) -> None:
+    header = "account,base_currency,method,from\n"
+    rows = "A1,USD,fifo,2023-01-01\nA1,USD,average,2024-01-01\n"
+    (name,) = book.write(accounts=header + rows)
+    assert book.imported(name).counts == {"read": 2, "accepted": 2}
+    book.write(accounts=f"{header}A2,USD,fifo,\n{rows}")
+    again = book.imported(name)
+    assert (again.code, again.counts) == (0, {"read": 3, "accepted": 1, "duplicate": 2})
+
+
 def test_a_file_that_grows_while_it_is_imported_is_told_of_and_not_kept(book: Book) -> None:
     (name,) = book.write(accounts=ACCOUNTS.format("fifo"))
     troubles: list[Trouble] = []

@@ -16,7 +16,15 @@ import websockets.asyncio.client
 import websockets.sync.client
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
-from .errors import DaybookError, FeedGap, Unauthenticated, Unavailable, error_of, problem_error
+from .errors import (
+    DaybookError,
+    FeedGap,
+    RateLimited,
+    Unauthenticated,
+    Unavailable,
+    error_of,
+    problem_error,
+)
 from .requests import wait_s
 from .rows import Row, with_decimals
 
@@ -31,6 +39,7 @@ _LOST: Final = (
     OSError,
     TimeoutError,
     EOFError,  # websockets 14, where a server dies within the handshake
+    RateLimited,
     Unavailable,
 )
 """What a feed outlives, unless `_pause` says otherwise."""

@@ -20,9 +20,9 @@ Position = Annotated[str, Meta(max_length=4096)]
 """Opaque: to be kept as it came, and told again in `from` to go on from there."""
 
 Frame = tuple[bytes, ...]
-"""A frame as it is sent, in parts: the rows are the last, one text for all who are sent them."""
+"""A frame as it is sent: many rows are a part of their own, one text for all who are sent them."""
 _JOINED_BYTES: Final = 4096
-"""Rows of so many bytes are put together with what stands before them: a copy costs less then."""
+"""Rows of at most so many bytes are joined with what stands around them: a copy costs less then."""
 
 
 class Subscribe(Struct, frozen=True, tag_field="op", tag="subscribe", forbid_unknown_fields=True):

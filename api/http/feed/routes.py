@@ -148,6 +148,8 @@ class _Listener:
             if token == self._token:  # else a newer one has come meanwhile
                 connection.close(TOKEN_ENDED, "the token is no longer good")
             return
+        if principal == connection.principal and not principal.portfolios:
+            return  # what it may see cannot have changed
         await self._learn(principal)
         if token == self._token:
             # It may be another: a token that came while there were no keys was not looked at.

@@ -25,7 +25,10 @@ _log = logging.getLogger(__name__)
 MOST_FEEDS: Final = 3_500
 """Of the connections that a process takes (protocol.py): the rest is for requests."""
 MOST_FEEDS_OF_ONE: Final = 2_500
-"""A thousand that come back are not kept out by the thousand that have not been seen to end."""
+"""A thousand that come back are not kept out by the thousand that have not been seen to end.
+
+Where no tokens tell subjects apart, this is nobody's limit.
+"""
 
 
 class Feed:
@@ -49,7 +52,8 @@ class Feed:
         if wait_s:
             retry = {"Retry-After": str(max(1, round(wait_s)))}
             raise Problem(RATE_LIMITED, "connect less often", headers=retry)
-        return self._places.take(principal.subject, MOST_FEEDS_OF_ONE)
+        most = MOST_FEEDS_OF_ONE if self._services.gate.needs_tokens else MOST_FEEDS
+        return self._places.take(principal.subject, most)
 
     async def learn(self, principal: Principal, account: str) -> None:
         """Find out what a principal's rights to an account depend on, before they are asked.

@@ -152,7 +152,7 @@ def test_it_goes_on_after_every_loss(
 ) -> None:
     monkeypatch.setattr("daybook_client.feed.SILENCE_S", 0.5)
     refused: list[Turn] = [503, 429, 500, "hangs up"]
-    lost: list[Turn] = ["dies", 1011, 4408, (503, "unavailable"), (500, "internal")]
+    lost: list[Turn] = ["dies", 1011, 4408, (503, "unavailable"), (429, "rate-limited")]
     with Failing(*refused, *lost, "restarts", "is silent", *lost, "restarts").serving() as place:
         first, second, third = updates(place, 3)
     assert first.is_snapshot

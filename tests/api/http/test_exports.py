@@ -1,5 +1,6 @@
 """Whole tables: one state from first row to last, and a place given back however it ends."""
 
+import asyncio
 import io
 import threading
 from datetime import datetime
@@ -61,6 +62,7 @@ def test_more_exports_than_may_run_are_told_to_come_again(
     open_server: Server, api: httpx.Client, long_table: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(open_server.services, "export_places", Places("exports", 0))
+    monkeypatch.setattr("api.http.services.EXPORT_WAIT_S", 0.0)
     answer = api.get(long_table, params={"format": "arrow"})
     assert answer.status_code == 503
     assert answer.json()["type"] == "urn:daybook:problem:overloaded"
@@ -81,13 +83,40 @@ def test_one_principal_leaves_places_to_others() -> None:
     places.take("bob", 2)
 
 
-def test_only_tokens_tell_principals_apart(open_server: Server) -> None:
-    taken = [open_server.services.export_place(LOCAL) for _ in range(MOST_EXPORTS)]
-    with pytest.raises(Problem) as refused:
-        open_server.services.export_place(LOCAL)
-    assert refused.value.kind is OVERLOADED
-    for give_back in taken:
-        give_back()
+def test_a_place_is_waited_for_until_one_is_given_back() -> None:
+    async def take() -> None:
+        places = Places("exports", 2)
+        give_back = places.take("ann", 1)
+        waiting = [asyncio.create_task(places.wait("ann", 1, 60)) for _ in range(3)]
+        await asyncio.sleep(0)
+        assert not any(one.done() for one in waiting)
+        while waiting:
+            give_back()
+            (done,), left = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            give_back, waiting = done.result(), list(left)
+        with pytest.raises(Problem) as refused:
+            await places.wait("ann", 1, 0.01)
+        assert refused.value.kind is RATE_LIMITED
+        assert "Retry-After" in refused.value.response().headers
+
+    asyncio.run(take())
+
+
+def test_only_tokens_tell_principals_apart(
+    open_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def take() -> None:
+        services = open_server.services
+        taken = [await services.export_place(LOCAL) for _ in range(MOST_EXPORTS)]
+        with pytest.raises(Problem) as refused:
+            await services.export_place(LOCAL)
+        assert refused.value.kind is OVERLOADED
+        for give_back in taken:
+            give_back()
+
+    monkeypatch.setattr(open_server.services, "export_places", Places("exports", MOST_EXPORTS))
+    monkeypatch.setattr("api.http.services.EXPORT_WAIT_S", 0.0)
+    asyncio.run(take())
 
 
 def test_a_client_that_takes_too_long_over_it_all_is_dropped(

@@ -6,6 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
+from api.questions import Asker
 from schemas.envelope import Record
 from streams.postgres_log import PostgresLog
 from tests.api.http.server import cash, deal, order
@@ -93,6 +94,62 @@ def abroad(api: httpx.Client) -> str:
     placed = order("N2", "O1", event_time="2024-01-05T01:00:00Z")
     assert api.post("/v1/orders", json=placed).status_code == 201
     return "N2"
+
+
+def test_dates_of_one_question_are_of_one_zone(api: httpx.Client) -> None:
+    placed = order("N3", "O1", event_time="2024-01-03T23:30:00Z")
+    assert api.post("/v1/orders", json=placed).status_code == 201
+    about = {"account": "N3", "event_time": "2024-01-10T00:00:00Z"}
+    zone = {"base_currency": "USD", "time_zone": "Asia/Tokyo"}
+    found = api.get("/v1/events", params={"account": "N3"}).json()["data"]
+    assert api.post("/v1/accounts", json=about | zone).status_code == 201
+    for then, day in (({}, "2024-01-04"), ({"known_at": found[-1]["position"]}, "2024-01-03")):
+        for asked_by in ({"from": day, "to": day}, {"from": day, "as_of": day}):
+            told = [one["type"] for one in asked(api, account="N3", **asked_by, **then)["data"]]
+            assert "OrderPlaced" in told, (asked_by, then)
+    told = [one["type"] for one in asked(api, account="N3", as_of="2024-01-03")["data"]]
+    assert "OrderPlaced" not in told
+
+
+@pytest.fixture(scope="module")
+def tokyo(api: httpx.Client) -> str:
+    """Record a price of the morning of 4 January in Tokyo, which is the 3rd in UTC."""
+    at = {"key": "TK", "event_time": "2024-01-03T23:30:00Z"}
+    zoned = {"kind": "equity", "currency": "JPY", "time_zone": "Asia/Tokyo"}
+    priced = {"price": "100", "currency": "JPY"}
+    commands = [
+        {"command_id": "tk", "type": "DefineInstrument", **at, "data": zoned},
+        {"command_id": "tkp", "type": "RecordPrice", **at, "data": priced},
+    ]
+    for command in commands:
+        assert api.post("/v1/commands", json=command).status_code == 201
+    return "TK"
+
+
+def test_prices_are_of_the_dates_of_their_instruments(api: httpx.Client, tokyo: str) -> None:
+    for bounds, count in (
+        ({"from": "2024-01-04"}, 1),
+        ({"to": "2024-01-03"}, 0),
+        ({"as_of": "2024-01-03"}, 0),
+    ):
+        rows = api.get("/v1/prices", params={"instrument": tokyo, **bounds}).json()["data"]
+        for more in ({}, {"account": tokyo}):
+            found = every_page(api, topic="prices", **bounds, **more)
+            told = [one for one in found if one["type"] != "LogCreated"]
+            assert len(rows) == len(told) == count, (bounds, more)
+
+
+def test_times_do_not_take_the_zones_of_all_instruments(
+    api: httpx.Client, tokyo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked_for(*_: object) -> dict[str, str]:
+        raise AssertionError("zones were asked for")
+
+    monkeypatch.setattr(Asker, "_zones_of", asked_for)
+    moment = "2100-01-01T00:00:00Z"
+    for bounds in ({"as_of": moment}, {"from": "2000-01-01T00:00:00Z", "to": moment}):
+        answer = api.get("/v1/prices", params={"known_at": moment, **bounds})
+        assert [one["instrument"] for one in answer.json()["data"]] == [tokyo]
 
 
 def every_page(api: httpx.Client, **params: Any) -> list[dict[str, Any]]:

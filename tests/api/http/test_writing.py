@@ -69,7 +69,13 @@ def ledger(monkeypatch: pytest.MonkeyPatch) -> Ledger:
     @contextlib.contextmanager
     def running(_settings: object) -> Iterator[Any]:
         made.opened += 1
-        yield SimpleNamespace(ledger=made, is_distributed=True)
+        log = SimpleNamespace(partitions=PARTITIONS, heads=lambda _: [1] * PARTITIONS)
+        # The workers are behind: nothing was projected.
+        projector = SimpleNamespace(catch_up=lambda: 0)
+        models = SimpleNamespace(checkpoints=dict)
+        yield SimpleNamespace(
+            ledger=made, log=log, projector=projector, models=models, is_distributed=True
+        )
         made.given_back += 1
 
     monkeypatch.setattr(writing, "running", running)
@@ -93,6 +99,13 @@ def fact(account: str, cash_id: str) -> Fact:
     data = {"cash_id": cash_id, "kind": "deposit", "currency": "USD", "amount": "1"}
     about = {"account": account, "event_time": "2024-01-02T14:30:00Z"}
     return fact_from_object({"command_id": cash_id, "type": "MoveCash", "data": data, **about}, 0)
+
+
+def definition(command_id: str) -> Fact:
+    data = {"kind": "equity", "currency": "USD"}
+    about = {"key": "X", "event_time": "2024-01-02T14:30:00Z"}
+    told = {"command_id": command_id, "type": "DefineInstrument", "data": data, **about}
+    return fact_from_object(told, 0)
 
 
 def statuses(answers: Answers) -> list[str]:
@@ -154,3 +167,30 @@ def test_a_failure_is_told_and_the_next_gets_parts_that_were_opened_anew(
 
     asyncio.run(run())
     assert (ledger.opened, ledger.given_back) == (2, 2)
+
+
+def test_only_who_defines_an_instrument_is_told_that_the_workers_are_behind(
+    tmp_path: Path, ledger: Ledger
+) -> None:
+    async def run() -> None:
+        async with opened(tmp_path) as writer, asyncio.timeout(PATIENCE_S):
+            away = asyncio.create_task(writer.submit([fact(AWAY, "s"), fact(OTHER, "s")]))
+            lists = (
+                [fact(OTHER, "o1"), definition("d1")],
+                [fact(OTHER, "o2"), fact(THIRD, "t2")],
+            )
+            await asyncio.sleep(0)
+            defining, other = (asyncio.create_task(writer.submit(one)) for one in lists)
+            await asyncio.sleep(0)
+            # By itself it does not wait for what is held up.
+            with pytest.raises(Problem, match="what was defined is recorded"):
+                await writer.submit([definition("d2")])
+            assert not any(one.done() for one in (away, defining, other))
+            ledger.is_back.set()
+            assert statuses(await away) == ["accepted", "accepted"]
+            assert statuses(await other) == ["accepted", "accepted"]
+            with pytest.raises(Problem, match="send it again with the same key"):
+                await defining
+
+    asyncio.run(run())
+    assert (ledger.opened, ledger.given_back) == (1, 1), "the parts are as good as before"
